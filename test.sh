@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Checks everything: style, then the tests. Makes .venv where it is missing.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+[ -d .venv ] || python3 -m venv .venv
+. .venv/bin/activate
+pip install --quiet -r requirements.txt -r requirements-dev.txt
+
+ruff check
+ruff format --check
+pytest "$@"
