@@ -1,0 +1,251 @@
+"""What the tests share: a small data set in the 300W_LP layout, one run of the four scripts, live checkpoints."""
+
+import importlib
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+import tensorflow.compat.v1 as tf
+
+REPO = Path(__file__).resolve().parents[1]
+ENVIRONMENT = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPO)}
+
+# SPEC 4 by hand: kernel side, channels in, channels out of Conv ... Conv_16
+CONVOLUTIONS = [
+    (3, 3, 32),
+    (1, 32, 8), (3, 8, 8), (1, 8, 64), (1, 32, 64),
+    (1, 64, 16), (3, 16, 16), (1, 16, 128), (1, 64, 128),
+    (1, 128, 32), (3, 32, 32), (1, 32, 256), (1, 128, 256),
+    (1, 256, 64), (3, 64, 64), (1, 64, 512), (1, 256, 512),
+]  # fmt: skip
+# and inputs, outputs of fully_connected ... fully_connected_9
+FULLY_CONNECTED = [
+    (64, 4), (4, 64), (128, 8), (8, 128), (256, 16), (16, 256), (512, 32), (32, 512), (512, 1024), (1024, 136),
+]  # fmt: skip
+
+
+def numbered(name, i):
+    return f"{name}_{i}" if i else name
+
+
+@pytest.fixture(scope="session")
+def spec_shapes():
+    """Name -> shape of the 105 variables, in creation order: each block's convolutions, then its squeeze."""
+    shapes = {}
+
+    def conv(i):
+        size, inputs, outputs = CONVOLUTIONS[i]
+        shapes[f"{numbered('Conv', i)}/weights"] = (size, size, inputs, outputs)
+        for part in "beta", "gamma", "moving_mean", "moving_variance":
+            shapes[f"{numbered('Conv', i)}/BatchNorm/{part}"] = (outputs,)
+
+    def fully_connected(i):
+        shapes[f"{numbered('fully_connected', i)}/weights"] = FULLY_CONNECTED[i]
+        shapes[f"{numbered('fully_connected', i)}/biases"] = FULLY_CONNECTED[i][1:]
+
+    conv(0)
+    for block in range(4):
+        for i in range(4):
+            conv(1 + 4 * block + i)
+        fully_connected(2 * block)
+        fully_connected(2 * block + 1)
+    fully_connected(8)
+    fully_connected(9)
+    return shapes
+
+
+@pytest.fixture(scope="session")
+def live_values(spec_shapes):
+    """Values for the 105 variables with nothing at zero or one, under which most of the 136 outputs are in 0..1."""
+    rng = np.random.default_rng(7)
+    values = {}
+    for name, shape in spec_shapes.items():
+        part = name.rpartition("/")[2]
+        if part == "weights":
+            value = rng.normal(0, math.sqrt(2 / math.prod(shape[:-1])), shape) / (100 if name == "Conv/weights" else 1)
+        elif part in ("gamma", "moving_variance"):
+            value = rng.uniform(0.5, 1.5, shape)
+        else:
+            value = rng.normal(0, 0.2, shape)
+        values[name] = value.astype(np.float32)
+    values["fully_connected_9/weights"] *= 0.05
+    values["fully_connected_9/biases"] = rng.uniform(0.2, 0.8, 136).astype(np.float32)
+    return values
+
+
+@pytest.fixture(scope="session")
+def save_variables():
+    """save_variables(values, prefix, step=None): a checkpoint made without senet.py. Returns its path."""
+
+    def save(values, prefix, step=None, latest_filename="checkpoint"):
+        with tf.Graph().as_default(), tf.Session() as session:
+            for name, value in values.items():
+                tf.get_variable(name, initializer=value)
+            session.run(tf.global_variables_initializer())
+            return tf.train.Saver().save(session, str(prefix), step, latest_filename, write_meta_graph=False)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def live_checkpoint(tmp_path_factory, live_values, save_variables):
+    return save_variables(live_values, tmp_path_factory.mktemp("live") / "model.ckpt", 7)
+
+
+@pytest.fixture(scope="session")
+def run():
+    """run(*arguments): a real python process in the repo, ended after four minutes."""
+
+    def run(*arguments, cwd=REPO):
+        command = [sys.executable, *map(str, arguments)]
+        return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+
+    return run
+
+
+@pytest.fixture
+def stop(monkeypatch, capsys):
+    """stop(script, *arguments): the exit code with which the script's main() stops, and what it said last."""
+
+    def stop(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            importlib.import_module(script).main()
+        code = stopped.value.code
+        if isinstance(code, str):  # the interpreter prints it and exits with 1
+            return 1, code
+        return code, capsys.readouterr().err.strip().rpartition("\n")[2]
+
+    return stop
+
+
+@pytest.fixture
+def says(stop):
+    """says(script, *arguments): the one line with which the script's main() gives up, status 1."""
+
+    def says(script, *arguments):
+        code, message = stop(script, *arguments)
+        assert code == 1
+        assert message.strip() and "\n" not in message
+        return message
+
+    return says
+
+
+def draw_photo(seed, height=450, width=450):
+    """Smooth coloured noise without pure green: uint8 [H, W, 3]."""
+    noise = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), np.uint8)
+    photo = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    photo[..., 1] //= 2
+    return photo
+
+
+def place_points(seed, centre=(225, 230), side=180):
+    """68 points about a face's size apart: float [68, 2]."""
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-0.5, 0.5, (68, 2)) * [side, 1.2 * side] + centre + rng.uniform(-15, 15, 2)
+
+
+@pytest.fixture(scope="session")
+def make():
+    return SimpleNamespace(photo=draw_photo, points=place_points, face=write_face)
+
+
+def write_face(folder, group, stem, seed, points=None, photo=None):
+    """Writes one face in the 300W_LP layout; returns its landmarks file and its photo."""
+    jpg = folder / group / f"{stem}.jpg"
+    mat = folder / "landmarks" / group / f"{stem}_pts.mat"
+    for path in jpg, mat:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(jpg), draw_photo(seed) if photo is None else photo)
+    points = place_points(seed) if points is None else points
+    scipy.io.savemat(mat, {"pts_2d": points, "pts_3d": points + 1.0})
+    return mat, jpg
+
+
+@pytest.fixture(scope="session")
+def small_set(tmp_path_factory):
+    """24 faces, 2 pose variants each, the eight AFW ones with their mirrors: 64 records."""
+    folder = tmp_path_factory.mktemp("small") / "300W_LP"
+    for i in range(24):
+        group, name = [("AFW", f"AFW_{1000 + i}_1"), ("HELEN", f"HELEN_{i}_1"), ("LFPW", f"LFPW_image_test_{i:04}")][
+            i % 3
+        ]
+        for variant in range(2):
+            write_face(folder, group, f"{name}_{variant}", 10 * i + variant)
+            if group == "AFW":
+                write_face(folder, "AFW_Flip", f"{name}_{variant}", 10 * i + 5 + variant)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory, small_set, run):
+    """The four scripts one after the other on small_set, which --data names twice."""
+    root = tmp_path_factory.mktemp("pipeline")
+    data, models, pb = root / "data", root / "models", root / "landmark.pb"
+    images, drawn = root / "images", root / "drawn"
+    images.mkdir()
+    for seed, name in enumerate(["a.png", "b.jpg"]):
+        cv2.imwrite(str(images / name), draw_photo(seed, 160, 140))
+    outputs = []
+    for command in (
+        ["prepare_tfrecords.py", "--data", small_set, "--data", small_set / "AFW" / "..", "--out", data],
+        ["train.py", "--data", data, "--models", models, "--steps", 20, "--batch_size", 4],
+        ["freeze_graph.py", "--data", data, "--models", models, "--output", pb],
+        ["test_pb.py", "--pb", pb, "--images", images, "--output", drawn],
+    ):
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    return SimpleNamespace(data=data, models=models, pb=pb, images=images, drawn=drawn, outputs=outputs)
+
+
+@pytest.fixture(scope="session")
+def read_records():
+    """read_records(path): list of (name, crop uint8 [128, 128, 3], label [136], box) of a record file."""
+
+    def read(path):
+        faces = []
+        for record in tf.io.tf_record_iterator(str(path)):
+            feature = tf.train.Example.FromString(record).features.feature
+            faces.append(
+                (
+                    feature["name"].bytes_list.value[0].decode(),
+                    np.frombuffer(feature["image"].bytes_list.value[0], np.uint8).reshape(128, 128, 3),
+                    np.array(feature["label"].float_list.value),
+                    tuple(feature["box"].int64_list.value),
+                )
+            )
+        return faces
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def checkpoint_outputs():
+    """checkpoint_outputs(checkpoint, crops): what the network gives in inference mode, [N, 136]."""
+    from senet import SENet
+
+    def outputs(checkpoint, crops):
+        with tf.Graph().as_default(), tf.Session() as session:
+            net = SENet(tf.constant(crops, tf.float32))
+            tf.train.Saver().restore(session, str(checkpoint))
+            return session.run(net)
+
+    return outputs
+
+
+@pytest.fixture(scope="session")
+def landmark_pb(tmp_path_factory, pipeline, live_checkpoint, run):
+    """The live checkpoint, frozen by freeze_graph.py."""
+    path = tmp_path_factory.mktemp("frozen") / "landmark.pb"
+    done = run("freeze_graph.py", "--data", pipeline.data, "--checkpoint", live_checkpoint, "--output", path)
+    assert done.returncode == 0, done.stderr
+    return path

@@ -1,0 +1,227 @@
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+import tensorflow.compat.v1 as tf
+
+from conftest import REPO
+from prepare_tfrecords import crop_box, crop_face, find_faces, split_faces, to_crop, to_photo
+
+REAL = REPO / "../shared/300W_LP"
+
+
+def spec_box(p):
+    x_max, x_min = int(max(p[:, 0])), int(min(p[:, 0]))
+    y_max, y_min = int(max(p[:, 1])), int(min(p[:, 1]))
+    y_min = int(y_min - 0.30 * (y_max - y_min))
+    y_max = int(y_max + 0.05 * (y_max - y_min))
+    x_min = int(x_min - 0.05 * (x_max - x_min))
+    x_max = int(x_max + 0.05 * (x_max - x_min))
+    return x_min, y_min, x_max, y_max
+
+
+def spec_crop(photo, box):
+    x_min, y_min, x_max, y_max = box
+    margin = 2000
+    padded = np.pad(photo, [(margin, margin), (margin, margin), (0, 0)])
+    cut = padded[y_min + margin : y_max + margin, x_min + margin : x_max + margin]
+    return cv2.resize(cut, (128, 128), interpolation=cv2.INTER_LINEAR)
+
+
+def test_crop_box_cuts_toward_zero_and_widens_in_the_order_of_the_spec():
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        points = rng.uniform(-300, 600, 2) + rng.uniform(0, rng.uniform(5, 500, 2), (68, 2))
+        assert crop_box(points) == spec_box(points)
+    corners = np.array([[-10.9, -20.9], [99.9, 80.9]] * 34)
+    assert crop_box(corners) == (-15, -50, 104, 86)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(100, 50, 300, 400), (-40, -60, 200, 300), (350, 300, 520, 700), (-30, -20, 500, 480), (449, 449, 600, 460)],
+    ids=["inside", "top left", "bottom right", "all round", "one pixel"],
+)
+def test_crop_is_black_outside_the_photo(make, box):
+    photo = make.photo(3)
+    np.testing.assert_array_equal(crop_face(photo, box), spec_crop(photo, box))
+
+
+def test_label_goes_to_the_crop_and_back():
+    rng = np.random.default_rng(1)
+    points, boxes = rng.uniform(-50, 500, (5, 68, 2)), np.array([[10, 20, 110, 220]] * 4 + [[-30, -40, 90, 300]])
+    shares = to_crop(points, boxes)
+    np.testing.assert_allclose(shares[0, :, 0], (points[0, :, 0] - 10) / 100)
+    np.testing.assert_allclose(shares[0, :, 1], (points[0, :, 1] - 20) / 200)
+    np.testing.assert_allclose(to_photo(shares, boxes), points)
+    np.testing.assert_allclose(to_photo(shares[4], boxes[4]), points[4])
+
+
+def test_records_are_the_crops_and_labels_of_their_photos(pipeline, small_set, read_records):
+    records = read_records(pipeline.data / "train.tfrecords") + read_records(pipeline.data / "test.tfrecords")
+    assert len(records) == len({name for name, *_ in records}) == 64  # the folder that --data named twice counts once
+    for name, crop, label, box in records:
+        group, _, stem = name.partition("/")
+        points = scipy.io.loadmat(small_set / "landmarks" / group / f"{stem}_pts.mat")["pts_2d"]
+        photo = cv2.imread(str(small_set / group / f"{stem}.jpg"))
+        assert box == spec_box(points)
+        np.testing.assert_array_equal(crop, spec_crop(photo, box))
+        x_min, y_min, x_max, y_max = box
+        np.testing.assert_allclose(label[0::2], (points[:, 0] - x_min) / (x_max - x_min), atol=1e-6)
+        np.testing.assert_allclose(label[1::2], (points[:, 1] - y_min) / (y_max - y_min), atol=1e-6)
+
+
+def test_a_reader_of_image_and_label_alone_works(pipeline):
+    features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([136], tf.float32)}
+    for record in tf.io.tf_record_iterator(str(pipeline.data / "test.tfrecords")):
+        with tf.Graph().as_default(), tf.Session() as session:
+            parsed = session.run(tf.io.parse_single_example(record, features))
+        assert len(parsed["image"]) == 49152
+        assert parsed["label"].shape == (136,)
+
+
+def test_no_face_is_on_both_sides(pipeline, read_records):
+    sides = [
+        {name.partition("/")[2].rpartition("_")[0] for name, *_ in read_records(pipeline.data / f"{side}.tfrecords")}
+        for side in ("train", "test")
+    ]
+    assert not sides[0] & sides[1]
+    assert [len(side) for side in sides] == [22, 2]
+
+
+def test_one_face_in_ten_is_for_testing_whatever_the_order():
+    faces = [f"{group}/LFPW_image_train_{i:04}" for i in range(200) for group in ("LFPW", "LFPW_Flip")]
+    names = [f"{face}_{variant}" for face in faces for variant in range(3)]
+    sides = dict(zip(names, split_faces(names), strict=True))
+    assert sum(sides.values()) == 20 * 2 * 3
+    assert dict(zip(names[::-1], split_faces(names[::-1]), strict=True)) == sides
+
+
+def test_records_do_not_depend_on_workers_or_on_the_folder(tmp_path, small_set, pipeline, run):
+    copy = tmp_path / "elsewhere"
+    for path in sorted((path for path in small_set.rglob("*.*") if path.is_file()), reverse=True):
+        (copy / path.relative_to(small_set)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy / path.relative_to(small_set))
+    program = f"""
+from pathlib import Path
+from prepare_tfrecords import find_faces, write_records
+for workers in 1, 2:
+    out = Path({str(tmp_path)!r}) / str(workers)
+    out.mkdir()
+    write_records(find_faces([Path({str(copy)!r})]), out, workers)
+"""
+    done = run("-c", program)
+    assert done.returncode == 0, done.stderr
+    for name in "train.tfrecords", "test.tfrecords", "preview.png":
+        expected = (pipeline.data / name).read_bytes()
+        assert (tmp_path / "1" / name).read_bytes() == expected
+        assert (tmp_path / "2" / name).read_bytes() == expected
+
+
+def test_preview_is_a_sheet_of_25_crops_with_green_points(pipeline):
+    sheet = cv2.imread(str(pipeline.data / "preview.png"))
+    assert sheet.shape == (1280, 1280, 3)
+    for row in range(5):
+        for column in range(5):
+            tile = sheet[256 * row : 256 * (row + 1), 256 * column : 256 * (column + 1)]
+            assert (tile == (0, 255, 0)).all(-1).sum() > 68
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory, make, run):
+    """Ten good faces and one of each kind of damage: {stem: file to blame}, the good stems, the folder of the records,
+    what was printed."""
+    folder, out = tmp_path_factory.mktemp("damaged"), tmp_path_factory.mktemp("records")
+    good = [make.face(folder, "AFW", f"AFW_{i}_1_0", i)[1].stem for i in range(10)]
+    bad = {}
+
+    def face(stem, blame, **options):
+        mat, jpg = make.face(folder, "IBUG", stem, 99, **options)
+        bad[stem] = mat if blame == "mat" else jpg
+        return bad[stem]
+
+    face("not_mat_1_0", "mat").write_text("68 points\n")
+    face("empty_mat_1_0", "mat").write_bytes(b"")
+    path = face("cut_mat_1_0", "mat")
+    path.write_bytes(path.read_bytes()[:700])
+    scipy.io.savemat(face("lacks_1_0", "mat"), {"pts_3d": np.ones((68, 2))})
+    points = make.points(99)
+    for stem, broken in {
+        "shape_1_0": points[:67],
+        "transposed_1_0": points.T,
+        "text_1_0": "points",
+        "nan_1_0": np.where(np.arange(136).reshape(68, 2) == 7, np.nan, points),
+        "infinite_1_0": np.where(np.arange(136).reshape(68, 2) == 7, np.inf, points),
+        "alike_1_0": np.full((68, 2), 200.0),
+    }.items():
+        face(stem, "mat", points=broken) if stem != "text_1_0" else scipy.io.savemat(
+            face(stem, "mat"), {"pts_2d": broken}
+        )
+    face("missing_1_0", "jpg").unlink()
+    face("empty_1_0", "jpg").write_bytes(b"")
+    for stem, share in ("cut_1_0", 0.5), ("cut_in_header_1_0", 0.01):
+        path = face(stem, "jpg")
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    face("not_jpg_1_0", "jpg").write_text("a photo\n")
+    face("outside_1_0", "jpg", points=points + 1000)
+    face("left_of_it_1_0", "jpg", points=points - [1000, 0])
+    face("huge_1_0", "jpg", points=(points - 225) * 1e4)
+    face("astronomic_1_0", "jpg", points=(points - 225) * 1e300)
+    mat, _ = make.face(folder, "IBUG", "partly_1_0", 99, points=points - [200, 220])
+    done = run("prepare_tfrecords.py", "--data", folder, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return bad, [*good, mat.name.removesuffix("_pts.mat")], out, done
+
+
+def test_each_damaged_file_is_skipped_with_a_line_that_names_it(damaged):
+    bad, good, out, done = damaged
+    lines = (out / "skipped.txt").read_text().splitlines()
+    for path in bad.values():
+        about = [line for line in lines if line.startswith(f"{path}: ")]
+        assert len(about) == 1 and len(about[0]) > len(f"{path}: ")
+    assert len(lines) == len(bad)
+    assert f"{len(bad)} left out" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_good_faces_among_damaged_ones_are_kept(damaged, read_records):
+    bad, good, out, _ = damaged
+    records = read_records(out / "train.tfrecords") + read_records(out / "test.tfrecords")
+    assert sorted(name.partition("/")[2] for name, *_ in records) == sorted(good)
+    crop, box = next((crop, box) for name, crop, _, box in records if name.endswith("partly_1_0"))
+    assert box[0] < 0 and box[1] < 0
+    assert not crop[:5].any() and not crop[:, :5].any() and crop[-20:, -20:].any()
+    assert not list(out.glob(".*"))
+
+
+def test_nothing_usable_is_one_line_and_no_records(tmp_path, make, run):
+    folder, out = tmp_path / "bad", tmp_path / "out"
+    for i in range(3):
+        make.face(folder, "AFW", f"AFW_{i}_1_0", i)[1].unlink()
+    done = run("prepare_tfrecords.py", "--data", folder, "--out", out)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1 and "skipped.txt" in done.stderr
+    assert [path.name for path in out.iterdir()] == ["skipped.txt"]
+    assert len((out / "skipped.txt").read_text().splitlines()) == 3
+
+
+def test_no_data_or_no_landmarks_is_one_line(tmp_path, says):
+    out = tmp_path / "out"
+    missing, empty = tmp_path / "missing", tmp_path / "empty"
+    empty.mkdir()
+    assert str(missing) in says("prepare_tfrecords", "--data", missing, "--out", out)
+    assert "landmarks" in says("prepare_tfrecords", "--data", empty, "--out", out)
+    assert not out.exists()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real set is not in ../shared/300W_LP")
+def test_real_faces_are_all_found_and_split_by_face():
+    faces = find_faces([REAL])
+    assert len(faces) == 2012
+    names = [f"{path.parent.name}/{path.name.removesuffix('_pts.mat')}" for path in faces]
+    test = split_faces(names)
+    assert 0.08 < np.mean(test) < 0.12
+    people = [{name.rpartition("_")[0] for name, held in zip(names, test, strict=True) if held is side} for side in (0, 1)]
+    assert not people[0] & people[1]
