@@ -70,7 +70,7 @@ def main():
     if not checkpoint:
         sys.exit(f"no checkpoint in {args.models}: run python train.py")
     try:
-        crops = read_crops(find_records(args.data, "test"), COMPARED_CROPS)
+        crops = read_crops(find_records(args.data, "test")[0], COMPARED_CROPS)
         frozen, expected = freeze(checkpoint, crops)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(args.output) as path:

@@ -103,7 +103,10 @@ def to_photo(points, box):
 
 
 def read_picture(path):
-    """Reads a picture of any depth and number of channels as uint8 [H, W, 3], BGR.
+    """Reads a picture file.
+
+    Returns:
+        (picture uint8 [H, W, 3], BGR, whatever the file's depth and number of channels; the bytes of the file).
 
     Raises:
         ValueError: the file is missing, empty, cut short or no picture; the message says which.
@@ -123,7 +126,7 @@ def read_picture(path):
         picture = None
     if picture is None:
         raise ValueError("not a picture that OpenCV can read")
-    return picture
+    return picture, data
 
 
 def read_points(path):
@@ -154,7 +157,8 @@ def read_face(landmarks):
         landmarks: Path of DIR/landmarks/<SET>/<stem>_pts.mat; the photo is DIR/<SET>/<stem>.jpg.
 
     Returns:
-        (crop uint8 [128, 128, 3], label float32 [136], box (x_min, y_min, x_max, y_max) in pixels of the photo).
+        (crop uint8 [128, 128, 3], label float32 [136], box (x_min, y_min, x_max, y_max) in pixels of the photo,
+        the bytes of the photo's file).
 
     Raises:
         ValueError: the face cannot be used; the message names the file and the reason.
@@ -166,7 +170,7 @@ def read_face(landmarks):
         if x_min >= x_max or y_min >= y_max:
             raise ValueError("the points span no area: all alike, or on one line")
         path = photo_path(landmarks)
-        photo = read_picture(path)
+        photo, data = read_picture(path)
         height, width = photo.shape[:2]
         if x_min >= width or y_min >= height or x_max <= 0 or y_max <= 0:
             raise ValueError(f"crop {box} lies wholly outside the photo of {width}x{height}")
@@ -174,7 +178,7 @@ def read_face(landmarks):
             raise ValueError(f"crop {box} is over {MAX_CROP} times the photo of {width}x{height}")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return crop_face(photo, box), to_crop(points, box).astype(np.float32).ravel(), box
+    return crop_face(photo, box), to_crop(points, box).astype(np.float32).ravel(), box, data
 
 
 def photo_path(landmarks):
@@ -308,8 +312,9 @@ def read_faces(landmarks, workers):
             pool.shutdown(cancel_futures=True)
 
 
-def example(crop, label, name, box):
-    """The record of SPEC 3: a serialized tf.train.Example."""
+def example(name, crop, label, box, photo):
+    """The record of SPEC 3: a serialized tf.train.Example. `photo`, the file as it is, leaves train.py the room to
+    turn and shift the crop; it is smaller than the crop."""
     import tensorflow.compat.v1 as tf  # here: worker processes import this file and must not pay for TensorFlow
 
     def raw(data):
@@ -320,6 +325,7 @@ def example(crop, label, name, box):
         "label": tf.train.Feature(float_list=tf.train.FloatList(value=label)),
         "name": raw(name.encode()),
         "box": tf.train.Feature(int64_list=tf.train.Int64List(value=box)),
+        "photo": raw(photo),
     }
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
@@ -352,8 +358,8 @@ def write_records(landmarks, out, workers):
             if isinstance(face, str):
                 skipped.append(face)
                 continue
-            crop, label, box = face
-            writers[is_test].write(example(crop, label, name, box))
+            crop, label, *_ = face
+            writers[is_test].write(example(name, *face))
             counts[is_test] += 1
             if len(crops) < PREVIEW_CROPS:
                 crops.append(crop)

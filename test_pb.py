@@ -103,7 +103,7 @@ def draw_pictures(session, paths, output):
         rows.writerow(["picture", *(f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy")])
         for path in paths:
             try:
-                picture = read_picture(path)
+                picture, _ = read_picture(path)
             except ValueError as error:
                 print(f"{path}: {error}; left out", file=sys.stderr)
                 continue

@@ -3,6 +3,7 @@
 Usage:
     python train.py                          # data/*.tfrecords -> checkpoints and logs in models/
     python train.py                          # again: goes on from the last checkpoint
+    python train.py --recipe original        # as SPEC 5 has it, to compare
     python train.py --data data/sample --models models/sample --steps 1500
     tensorboard --logdir models/logs         # the curves and pictures, while it runs
 
@@ -23,14 +24,31 @@ import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
-from prepare_tfrecords import GREEN, IMAGE_SIZE, LANDMARKS, contact_sheet, to_photo
-from senet import SENet
+from prepare_tfrecords import GREEN, IMAGE_SIZE, LANDMARKS, contact_sheet, crop_box, to_photo
+from senet import BATCH_NORM_DECAY, SENet
 
 BEST = "best"  # the file in models/ that names the best checkpoint, as `checkpoint` names the last
-SHUFFLE = 2048  # records, 100 MB; the files are in random order already
+SHUFFLE = 1024  # records, 100 MB; the files are in random order already
 CURVE_STEPS = 20  # between two points of the training curves
 SHOWN_CROPS = 10
 RED = (0, 0, 255)
+WARM_STEPS = 100
+CONNECTED_RATE = 0.1  # share of the learning rate for the fully connected layers, which have no batch norm
+AVERAGE_DECAY = 0.999  # of the weights
+TURN = 12  # degrees, standard deviation of the roll that move_face adds
+SHAKE = 0.04  # standard deviation of each side of the box, in sides of the crop
+# The landmark that each becomes in the mirror.
+MIRROR = [
+    *range(16, -1, -1),  # jaw
+    *range(26, 16, -1),  # brows
+    *range(27, 31),
+    *range(35, 30, -1),  # nose
+    *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),  # eyes
+    *range(54, 47, -1),
+    *range(59, 54, -1),  # outer lip
+    *range(64, 59, -1),
+    *range(67, 64, -1),  # inner lip
+]
 
 TestSet = namedtuple("TestSet", "start crops labels boxes outputs")
 
@@ -46,7 +64,7 @@ def find_records(folder, side):
         side: "train" or "test".
 
     Returns:
-        list of str, sorted, at least one.
+        (list of str, sorted, at least one; the mean label of their records, float [136]: the mean face).
 
     Raises:
         ValueError: there are none, or one is damaged or holds records of another size; the message names it.
@@ -54,30 +72,34 @@ def find_records(folder, side):
     paths = sorted(str(path) for path in Path(folder).glob(f"{side}*.tfrecords"))
     if not paths:
         raise ValueError(f"no {side}*.tfrecords in {folder}: run python prepare_tfrecords.py")
-    records = 0
+    mend = "write it again with python prepare_tfrecords.py"
+    total, records = np.zeros(2 * LANDMARKS), 0
     for path in paths:
-        mend = "write it again with python prepare_tfrecords.py"
         try:
             for record in tf.io.tf_record_iterator(path):
                 feature = tf.train.Example.FromString(record).features.feature
-                image, label = len(b"".join(feature["image"].bytes_list.value)), len(feature["label"].float_list.value)
-                if (image, label) != (IMAGE_SIZE * IMAGE_SIZE * 3, 2 * LANDMARKS):
-                    raise ValueError(f"{path} holds a record of {image} image bytes and {label} label numbers: {mend}")
+                image, label = b"".join(feature["image"].bytes_list.value), feature["label"].float_list.value
+                if (len(image), len(label)) != (IMAGE_SIZE * IMAGE_SIZE * 3, 2 * LANDMARKS):
+                    raise ValueError(
+                        f"{path} holds a record of {len(image)} image bytes and {len(label)} label numbers: {mend}"
+                    )
+                total += label
                 records += 1
         except (tf.errors.DataLossError, DecodeError):
             raise ValueError(f"{path} is damaged or cut short: {mend}") from None
     if not records:
-        raise ValueError(f"{', '.join(paths)}: no record in it; run python prepare_tfrecords.py")
-    return paths
+        raise ValueError(f"no record in {', '.join(paths)}: {mend}")
+    return paths, total / records
 
 
-def read_batches(paths, batch_size, seed=None):
+def read_batches(paths, batch_size, seed=None, augmented=False):
     """Batches of records, read inside the graph.
 
     Args:
         paths: record files, as find_records returns them.
         batch_size: records in a batch.
         seed: shuffles, for ever, when given; else once through the records in their order.
+        augmented: True to cut each crop anew from its photo by augment, other each time; needs a seed.
 
     Returns:
         tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], boxes int64 [N, 4]).
@@ -85,19 +107,121 @@ def read_batches(paths, batch_size, seed=None):
     dataset = tf.data.TFRecordDataset(paths)
     if seed is not None:
         dataset = dataset.shuffle(SHUFFLE, seed=seed).repeat()
-    return dataset.batch(batch_size).map(_parse, num_parallel_calls=1).prefetch(2)
-
-
-def _parse(records):
-    whole_crop = [0, 0, IMAGE_SIZE, IMAGE_SIZE]  # for records from elsewhere: errors are then measured in the crop
     features = {
         "image": tf.io.FixedLenFeature([], tf.string),
         "label": tf.io.FixedLenFeature([2 * LANDMARKS], tf.float32),
-        "box": tf.io.FixedLenFeature([4], tf.int64, default_value=whole_crop),
+        # Records from elsewhere may lack these: errors are then measured in the crop, and augment has no margin.
+        "box": tf.io.FixedLenFeature([4], tf.int64, default_value=[0, 0, IMAGE_SIZE, IMAGE_SIZE]),
+        "photo": tf.io.FixedLenFeature([], tf.string, default_value=""),
     }
-    parsed = tf.io.parse_example(records, features)
-    crops = tf.reshape(tf.io.decode_raw(parsed["image"], tf.uint8), [-1, IMAGE_SIZE, IMAGE_SIZE, 3])
-    return tf.cast(crops, tf.float32), parsed["label"], parsed["box"]
+
+    def parse(number, records):
+        parsed = tf.io.parse_example(records, features)
+        image, labels, boxes = parsed["image"], parsed["label"], parsed["box"]
+        if augmented:
+            crops, labels = tf.numpy_function(
+                augment_batch, [seed, number, image, labels, boxes, parsed["photo"]], [tf.uint8, tf.float32]
+            )
+            labels = tf.ensure_shape(labels, [None, 2 * LANDMARKS])
+        else:
+            crops = tf.io.decode_raw(image, tf.uint8)
+        crops = tf.reshape(crops, [-1, IMAGE_SIZE, IMAGE_SIZE, 3])
+        return tf.cast(crops, tf.float32), labels, boxes
+
+    # Two batches at a time: OpenCV releases Python's lock. Their order stays.
+    return dataset.batch(batch_size).enumerate().map(parse, num_parallel_calls=2).prefetch(2)
+
+
+# Augmentation
+
+
+def augment_batch(seed, number, images, labels, boxes, photos):
+    """Augments the faces of one batch, the same for the same seed and number.
+
+    Args:
+        seed, number: ints, of the run and of the batch.
+        images: [N] bytes, the crop of each record; used where the record has no photo.
+        labels: float32 [N, 136].
+        boxes: int64 [N, 4], x_min y_min x_max y_max in pixels of the photo.
+        photos: [N] bytes, a picture file each, or empty.
+
+    Returns:
+        (crops uint8 [N, 128, 128, 3], labels float32 [N, 136]).
+    """
+    rng = np.random.default_rng([seed, number])
+    crops = []
+    for i, (image, photo) in enumerate(zip(images, photos, strict=True)):
+        if photo:
+            picture, box = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR), boxes[i]
+        else:
+            picture = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
+            box = (0, 0, IMAGE_SIZE, IMAGE_SIZE)
+        points = to_photo(labels[i].reshape(LANDMARKS, 2), box)
+        crop, points = move_face(picture, points, rng)
+        crops.append(change_light(crop, rng))
+        labels[i] = points.ravel()
+    return np.array(crops), labels
+
+
+def move_face(photo, points, rng):
+    """Turns, mirrors and cuts a face as SPEC 2 would cut the turned one, with each side of the box shaken.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        points: float [68, 2] in pixels of the photo.
+        rng: numpy Generator.
+
+    Returns:
+        (crop uint8 [128, 128, 3], points [68, 2] as shares of its sides; a point cut off lies outside 0..1).
+    """
+    angle = np.deg2rad(np.clip(rng.normal(0, TURN), -3 * TURN, 3 * TURN))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if rng.random() < 0.5:
+        turn = turn @ np.diag([-1.0, 1.0])
+        points = points[MIRROR]
+    points = points @ turn.T
+    low, high = np.array(crop_box(points), np.float64).reshape(2, 2)
+    shaken = np.clip(rng.normal(0, SHAKE, [2, 2]), -3 * SHAKE, 3 * SHAKE) * (high - low)
+    low, high = low + shaken[0], high + shaken[1]
+    scale = IMAGE_SIZE / (high - low)
+    # cv2.resize, which cuts the crops of SPEC 2, has pixel centres at halves.
+    matrix = np.column_stack([scale[:, None] * turn, scale * (0.5 - low) - 0.5])
+    crop = cv2.warpAffine(photo, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=cv2.INTER_LINEAR)
+    return crop, (points - low) / (high - low)
+
+
+def change_light(crop, rng):
+    """Changes what a camera changes, and covers a part of the face now and then.
+
+    Args:
+        crop: uint8 [128, 128, 3], BGR; may be changed in place.
+        rng: numpy Generator.
+
+    Returns:
+        uint8 [128, 128, 3].
+    """
+    if rng.random() < 0.15:  # a smaller face, enlarged
+        small = cv2.resize(crop, None, fx=(share := rng.uniform(0.35, 0.8)), fy=share, interpolation=cv2.INTER_AREA)
+        crop = cv2.resize(small, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.1:
+        crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.4))
+    if rng.random() < 0.15:
+        crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    if rng.random() < 0.8:
+        levels = (np.arange(256) / 255)[:, None] ** rng.uniform(0.7, 1.4)
+        levels = levels * rng.uniform(0.75, 1.3) * rng.uniform(0.9, 1.1, 3) + rng.uniform(-0.12, 0.12)
+        crop = cv2.LUT(crop, np.clip(255 * levels, 0, 255).astype(np.uint8)[:, None])
+    if rng.random() < 0.3:
+        size = rng.integers(10, 55, 2)
+        top, left = rng.integers(-size // 2, IMAGE_SIZE - size // 2)
+        covered = crop[max(top, 0) : top + size[0], max(left, 0) : left + size[1]]
+        covered[:] = rng.integers(0, 256, covered.shape if rng.random() < 0.5 else 3)
+    if rng.random() < 0.1:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 80))]
+        crop = cv2.imdecode(cv2.imencode(".jpg", crop, quality)[1], cv2.IMREAD_COLOR)
+    if rng.random() < 0.15:
+        crop = np.clip(crop + rng.normal(0, rng.uniform(2, 10), crop.shape), 0, 255).astype(np.uint8)
+    return crop
 
 
 # The measure (SPEC 7)
@@ -118,13 +242,14 @@ def nme(predicted, true):
     return errors / inter_ocular, errors / np.sqrt(np.ptp(true, axis=1).prod(-1))
 
 
-def read_test_set(paths, batch_size):
+def read_test_set(paths, batch_size, getter=None):
     """Adds the test set in inference mode (moving averages, no dropout) to the default graph; the network shares
     the variables that are there.
 
     Args:
         paths: record files, as find_records returns them.
         batch_size: crops in a batch.
+        getter: a custom_getter of tf.variable_scope, for a network on other values of the variables.
 
     Returns:
         TestSet of the op that starts a pass and the tensors of its next batch.
@@ -132,7 +257,8 @@ def read_test_set(paths, batch_size):
     with tf.name_scope("test"):
         iterator = tf.data.make_initializable_iterator(read_batches(paths, batch_size))
         crops, labels, boxes = iterator.get_next()
-        return TestSet(iterator.initializer, crops, labels, boxes, SENet(crops))
+        with tf.variable_scope(tf.get_variable_scope(), custom_getter=getter):
+            return TestSet(iterator.initializer, crops, labels, boxes, SENet(crops))
 
 
 def measure(session, test):
@@ -190,18 +316,45 @@ def add_training(crops, labels, args):
         args: as parse_args returns them.
 
     Returns:
-        (the op of one step, dict of the scalars to watch: "loss", "l2", "total" and "learning_rate").
+        (the op of one step; dict of the scalars to watch: "loss", "l2", "total" and "learning_rate";
+        tf.train.ExponentialMovingAverage of the model's variables).
     """
-    outputs = SENet(crops, is_training=True, keep_prob=args.keep_prob, weight_decay=args.weight_decay)
-    loss = tf.reduce_mean(tf.square(outputs - labels))
-    l2 = tf.losses.get_regularization_loss()
+    best = args.recipe == "best"
     step = tf.train.get_or_create_global_step()
-    learning_rate = tf.train.exponential_decay(
-        args.learning_rate, step, args.decay_steps, args.decay_rate, staircase=True
-    )
+    done = tf.cast(step, tf.float32)
+    # Without the second term the first thousand steps would be measured with the moving averages' initial values.
+    decay = tf.minimum(BATCH_NORM_DECAY, (1 + done) / (10 + done)) if best else BATCH_NORM_DECAY
+    outputs = SENet(crops, True, args.keep_prob, args.weight_decay, batch_norm_decay=decay, centred=best)
+    errors = outputs - labels
+    loss = tf.reduce_mean(tf.abs(errors) if best else tf.square(errors))
+    l2 = tf.losses.get_regularization_loss()
+    rate = tf.train.exponential_decay(args.learning_rate, step, args.decay_steps, args.decay_rate, staircase=True)
+    if best:
+        warm = tf.minimum(1.0, (1 + done) / WARM_STEPS)
+        rate *= warm * 0.5 * (1 + tf.cos(math.pi * tf.minimum(1.0, done / args.steps)))
+
+    variables = tf.trainable_variables()
+    layers = {False: [], True: []}
+    for gradient, variable in zip(tf.gradients(loss + l2, variables), variables, strict=True):
+        layers[variable.op.name.startswith("fully_connected")].append((gradient, variable))
+    updates = []
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        train_op = tf.train.AdamOptimizer(learning_rate).minimize(loss + l2, global_step=step)
-    return train_op, {"loss": loss, "l2": l2, "total": loss + l2, "learning_rate": learning_rate}
+        for fully_connected, pairs in layers.items():
+            share = CONNECTED_RATE if best and fully_connected else 1
+            updates.append(tf.train.AdamOptimizer(rate * share).apply_gradients(pairs))
+    with tf.control_dependencies(updates), tf.control_dependencies([tf.assign_add(step, 1)]):
+        averages = tf.train.ExponentialMovingAverage(AVERAGE_DECAY if best else 0.0, step)
+        train_op = averages.apply(tf.model_variables())
+    return train_op, {"loss": loss, "l2": l2, "total": loss + l2, "learning_rate": rate}, averages
+
+
+def set_mean_face(mean_face):
+    """Adds an op to the default graph that makes the network answer the mean face for every crop: the last layer's
+    weights zero, its biases the mean label. A ReLU output that starts below zero for every face would get no
+    gradient and never wake."""
+    with tf.variable_scope("fully_connected_9", reuse=True):
+        weights, biases = tf.get_variable("weights"), tf.get_variable("biases")
+    return tf.group(weights.assign(tf.zeros_like(weights)), biases.assign(mean_face))
 
 
 def train(args):
@@ -211,7 +364,8 @@ def train(args):
         ValueError: for what the user can mend; the message says how.
     """
     # Data
-    train_paths, test_paths = find_records(args.data, "train"), find_records(args.data, "test")
+    train_paths, mean_face = find_records(args.data, "train")
+    test_paths, _ = find_records(args.data, "test")
     last = tf.train.latest_checkpoint(args.models)
     best = tf.train.latest_checkpoint(args.models, BEST)
     start = int(last.rpartition("-")[2]) if last else 0
@@ -219,21 +373,28 @@ def train(args):
         print(f"{last} has {start} steps of {args.steps}: nothing to do; a larger --steps goes on from there")
         return
     # With the same seed after a restart, the same first records would come again.
-    train_set = read_batches(train_paths, args.batch_size, seed=args.seed + start)
+    seed = args.seed + start
 
     # Graph
-    tf.set_random_seed(args.seed + start)
+    tf.set_random_seed(seed)
+    train_set = read_batches(train_paths, args.batch_size, seed, augmented=args.recipe == "best")
     crops, labels, _ = tf.data.make_one_shot_iterator(train_set).get_next()
     with tf.name_scope("train"):
-        train_op, scalars = add_training(crops, labels, args)
+        train_op, scalars, averages = add_training(crops, labels, args)
     curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", scalar) for name, scalar in scalars.items()])
-    test = read_test_set(test_paths, args.batch_size)
+    # What is measured, and saved as the best, is the averaged weights.
+    test = read_test_set(test_paths, args.batch_size, lambda getter, *a, **k: averages.average(getter(*a, **k)))
     saver = tf.train.Saver(max_to_keep=5)
-    best_saver = tf.train.Saver(tf.model_variables(), max_to_keep=1)
+    best_saver = tf.train.Saver(
+        {variable.op.name: averages.average(variable) for variable in tf.model_variables()}, max_to_keep=1
+    )
+    start_at_mean_face = set_mean_face(mean_face)
 
     # Session
     with tf.Session() as session, tf.summary.FileWriter(str(args.models / "logs")) as writer:
         session.run(tf.global_variables_initializer())
+        if args.recipe == "best":
+            session.run(start_at_mean_face)
         best_nme = np.inf
         if best:
             restore(best_saver, session, best)
@@ -323,6 +484,7 @@ def parse_args(arguments=None):
     count, positive, share = _number(int, 1), _number(float, 1e-12), _number(float, 1e-12, 1)
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder of the records (data)")
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints, logs (models)")
+    parser.add_argument("--recipe", choices=["best", "original"], default="best", help="original: as SPEC 5 (best)")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
     parser.add_argument("--learning_rate", type=positive, default=0.001, help="Adam's, at step 0 (0.001)")

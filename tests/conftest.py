@@ -1,8 +1,10 @@
-"""What the tests share: a small data set in the 300W_LP layout, one run of the four scripts, live checkpoints."""
+"""What the tests share: a small data set in the 300W_LP layout, runs of the scripts, live checkpoints."""
 
 import importlib
 import math
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -101,11 +103,26 @@ def live_checkpoint(tmp_path_factory, live_values, save_variables):
 
 @pytest.fixture(scope="session")
 def run():
-    """run(*arguments): a real python process in the repo, ended after four minutes."""
+    """run(*arguments): a real python process in the repo; stderr comes without TensorFlow's own log lines."""
 
-    def run(*arguments, cwd=REPO):
+    def run(*arguments, cwd=REPO, timeout=120):
         command = [sys.executable, *map(str, arguments)]
-        return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+        with subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)  # its workers too
+                raise
+        stderr = re.sub(r"^(WARNING: All log messages|[IWE]\d{4} ).*\n", "", stderr, flags=re.MULTILINE)
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
     return run
 
@@ -186,25 +203,21 @@ def small_set(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pipeline(tmp_path_factory, small_set, run):
-    """The four scripts one after the other on small_set, which --data names twice."""
-    root = tmp_path_factory.mktemp("pipeline")
-    data, models, pb = root / "data", root / "models", root / "landmark.pb"
-    images, drawn = root / "images", root / "drawn"
-    images.mkdir()
-    for seed, name in enumerate(["a.png", "b.jpg"]):
-        cv2.imwrite(str(images / name), draw_photo(seed, 160, 140))
-    outputs = []
-    for command in (
-        ["prepare_tfrecords.py", "--data", small_set, "--data", small_set / "AFW" / "..", "--out", data],
-        ["train.py", "--data", data, "--models", models, "--steps", 20, "--batch_size", 4],
-        ["freeze_graph.py", "--data", data, "--models", models, "--output", pb],
-        ["test_pb.py", "--pb", pb, "--images", images, "--output", drawn],
-    ):
-        done = run(*command)
-        assert done.returncode == 0, done.stderr
-        outputs.append(done.stdout)
-    return SimpleNamespace(data=data, models=models, pb=pb, images=images, drawn=drawn, outputs=outputs)
+def records(tmp_path_factory, small_set, run):
+    """The folder of the records of small_set, which --data names twice."""
+    out = tmp_path_factory.mktemp("records")
+    done = run("prepare_tfrecords.py", "--data", small_set, "--data", small_set / "AFW" / "..", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, records, run):
+    """20 steps of training: the folder of the checkpoints, and what was printed."""
+    models = tmp_path_factory.mktemp("models")
+    done = run("train.py", "--data", records, "--models", models, "--steps", 20, "--batch_size", 4)
+    assert done.returncode == 0, done.stderr
+    return SimpleNamespace(models=models, stdout=done.stdout)
 
 
 @pytest.fixture(scope="session")
@@ -243,9 +256,9 @@ def checkpoint_outputs():
 
 
 @pytest.fixture(scope="session")
-def landmark_pb(tmp_path_factory, pipeline, live_checkpoint, run):
+def landmark_pb(tmp_path_factory, records, live_checkpoint, run):
     """The live checkpoint, frozen by freeze_graph.py."""
     path = tmp_path_factory.mktemp("frozen") / "landmark.pb"
-    done = run("freeze_graph.py", "--data", pipeline.data, "--checkpoint", live_checkpoint, "--output", path)
+    done = run("freeze_graph.py", "--data", records, "--checkpoint", live_checkpoint, "--output", path)
     assert done.returncode == 0, done.stderr
     return path

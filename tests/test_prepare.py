@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import scipy.io
 import tensorflow.compat.v1 as tf
-
 from conftest import REPO
+
 from prepare_tfrecords import crop_box, crop_face, find_faces, split_faces, to_crop, to_photo
 
 REAL = REPO / "../shared/300W_LP"
@@ -59,10 +59,10 @@ def test_label_goes_to_the_crop_and_back():
     np.testing.assert_allclose(to_photo(shares[4], boxes[4]), points[4])
 
 
-def test_records_are_the_crops_and_labels_of_their_photos(pipeline, small_set, read_records):
-    records = read_records(pipeline.data / "train.tfrecords") + read_records(pipeline.data / "test.tfrecords")
-    assert len(records) == len({name for name, *_ in records}) == 64  # the folder that --data named twice counts once
-    for name, crop, label, box in records:
+def test_records_are_the_crops_and_labels_of_their_photos(records, small_set, read_records):
+    faces = read_records(records / "train.tfrecords") + read_records(records / "test.tfrecords")
+    assert len(faces) == len({name for name, *_ in faces}) == 64  # the folder that --data named twice counts once
+    for name, crop, label, box in faces:
         group, _, stem = name.partition("/")
         points = scipy.io.loadmat(small_set / "landmarks" / group / f"{stem}_pts.mat")["pts_2d"]
         photo = cv2.imread(str(small_set / group / f"{stem}.jpg"))
@@ -73,18 +73,18 @@ def test_records_are_the_crops_and_labels_of_their_photos(pipeline, small_set, r
         np.testing.assert_allclose(label[1::2], (points[:, 1] - y_min) / (y_max - y_min), atol=1e-6)
 
 
-def test_a_reader_of_image_and_label_alone_works(pipeline):
+def test_a_reader_of_image_and_label_alone_works(records):
     features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([136], tf.float32)}
-    for record in tf.io.tf_record_iterator(str(pipeline.data / "test.tfrecords")):
+    for record in tf.io.tf_record_iterator(str(records / "test.tfrecords")):
         with tf.Graph().as_default(), tf.Session() as session:
             parsed = session.run(tf.io.parse_single_example(record, features))
         assert len(parsed["image"]) == 49152
         assert parsed["label"].shape == (136,)
 
 
-def test_no_face_is_on_both_sides(pipeline, read_records):
+def test_no_face_is_on_both_sides(records, read_records):
     sides = [
-        {name.partition("/")[2].rpartition("_")[0] for name, *_ in read_records(pipeline.data / f"{side}.tfrecords")}
+        {name.partition("/")[2].rpartition("_")[0] for name, *_ in read_records(records / f"{side}.tfrecords")}
         for side in ("train", "test")
     ]
     assert not sides[0] & sides[1]
@@ -99,7 +99,7 @@ def test_one_face_in_ten_is_for_testing_whatever_the_order():
     assert dict(zip(names[::-1], split_faces(names[::-1]), strict=True)) == sides
 
 
-def test_records_do_not_depend_on_workers_or_on_the_folder(tmp_path, small_set, pipeline, run):
+def test_records_do_not_depend_on_workers_or_on_the_folder(tmp_path, small_set, records, run):
     copy = tmp_path / "elsewhere"
     for path in sorted((path for path in small_set.rglob("*.*") if path.is_file()), reverse=True):
         (copy / path.relative_to(small_set)).parent.mkdir(parents=True, exist_ok=True)
@@ -115,13 +115,13 @@ for workers in 1, 2:
     done = run("-c", program)
     assert done.returncode == 0, done.stderr
     for name in "train.tfrecords", "test.tfrecords", "preview.png":
-        expected = (pipeline.data / name).read_bytes()
+        expected = (records / name).read_bytes()
         assert (tmp_path / "1" / name).read_bytes() == expected
         assert (tmp_path / "2" / name).read_bytes() == expected
 
 
-def test_preview_is_a_sheet_of_25_crops_with_green_points(pipeline):
-    sheet = cv2.imread(str(pipeline.data / "preview.png"))
+def test_preview_is_a_sheet_of_25_crops_with_green_points(records):
+    sheet = cv2.imread(str(records / "preview.png"))
     assert sheet.shape == (1280, 1280, 3)
     for row in range(5):
         for column in range(5):
@@ -156,9 +156,7 @@ def damaged(tmp_path_factory, make, run):
         "infinite_1_0": np.where(np.arange(136).reshape(68, 2) == 7, np.inf, points),
         "alike_1_0": np.full((68, 2), 200.0),
     }.items():
-        face(stem, "mat", points=broken) if stem != "text_1_0" else scipy.io.savemat(
-            face(stem, "mat"), {"pts_2d": broken}
-        )
+        scipy.io.savemat(face(stem, "mat"), {"pts_2d": broken})
     face("missing_1_0", "jpg").unlink()
     face("empty_1_0", "jpg").write_bytes(b"")
     for stem, share in ("cut_1_0", 0.5), ("cut_in_header_1_0", 0.01):
@@ -223,5 +221,7 @@ def test_real_faces_are_all_found_and_split_by_face():
     names = [f"{path.parent.name}/{path.name.removesuffix('_pts.mat')}" for path in faces]
     test = split_faces(names)
     assert 0.08 < np.mean(test) < 0.12
-    people = [{name.rpartition("_")[0] for name, held in zip(names, test, strict=True) if held is side} for side in (0, 1)]
+    people = [
+        {name.rpartition("_")[0] for name, held in zip(names, test, strict=True) if held is side} for side in (0, 1)
+    ]
     assert not people[0] & people[1]

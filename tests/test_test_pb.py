@@ -1,0 +1,117 @@
+import csv
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory, make, landmark_pb, run):
+    """test_pb.py on pictures of every kind with a text file among them: images, output, what was printed."""
+    images = tmp_path_factory.mktemp("images")
+    photo = make.photo(1, 300, 240)
+    alpha = np.dstack([photo, np.full(photo.shape[:2], 128, np.uint8)])
+    for name, picture in {
+        "colour.png": photo,
+        "photo.jpg": photo,
+        "small.bmp": make.photo(2, 90, 110),
+        "grey.png": photo[..., 0],
+        "grey.jpg": photo[..., 2],
+        "deep.png": photo.astype(np.uint16) * 257,
+        "alpha.png": alpha,
+        "large.jpg": make.photo(3, 3648, 5472),
+        "CAPITAL.JPG": photo,
+    }.items():
+        assert cv2.imwrite(str(images / name), picture)
+    (images / "broken.jpg").write_text("no picture\n")
+    (images / "notes.txt").write_text("neither\n")
+    output = images / "out"
+    done = run("test_pb.py", "--pb", landmark_pb, "--images", images, "--output", output)
+    assert done.returncode == 0, done.stderr
+    return images, output, done
+
+
+@pytest.fixture(scope="module")
+def points(drawn):
+    """picture -> points [68, 2] of points.csv."""
+    with (drawn[1] / "points.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[1:] == [f"{axis}{i}" for i in range(68) for axis in "xy"]
+    assert len({name for name, *_ in rows}) == len(rows)
+    return {name: np.array(numbers, float).reshape(68, 2) for name, *numbers in rows}
+
+
+def test_every_picture_is_drawn_under_its_name_at_its_size(drawn, points):
+    images, output, _ = drawn
+    names = {path.name for path in images.iterdir() if path.is_file()} - {"broken.jpg", "notes.txt"}
+    assert len(names) == 9 and set(points) == names
+    assert {path.name for path in output.iterdir()} == names | {"points.csv"}
+    for name in names:
+        assert cv2.imread(str(output / name)).shape == cv2.imread(str(images / name)).shape
+
+
+def test_a_file_that_is_no_picture_is_reported(drawn):
+    _, output, done = drawn
+    assert len(done.stderr.splitlines()) == 1 and "broken.jpg" in done.stderr
+    assert str(output / "points.csv") in done.stdout
+
+
+def test_points_are_the_networks_shares_times_the_pictures_sides(drawn, points, live_checkpoint, checkpoint_outputs):
+    for name in "colour.png", "large.jpg", "grey.jpg", "deep.png":
+        picture = cv2.imread(str(drawn[0] / name))
+        shares = checkpoint_outputs(live_checkpoint, cv2.resize(picture, (128, 128))[None])[0]
+        np.testing.assert_allclose(points[name][:, 0], shares[0::2] * picture.shape[1], atol=0.1)
+        np.testing.assert_allclose(points[name][:, 1], shares[1::2] * picture.shape[0], atol=0.1)
+
+
+def test_green_dots_are_where_the_points_are_and_grow_with_the_picture(drawn, points):
+    images, output, _ = drawn
+    for name in "colour.png", "alpha.png", "large.jpg":
+        picture, before = cv2.imread(str(output / name)), cv2.imread(str(images / name))
+        height, width = picture.shape[:2]
+        green = (picture[..., 1] > 180) & (picture[..., 0] < 90) & (picture[..., 2] < 90)
+        assert not ((before[..., 1] > 180) & (before[..., 0] < 90) & (before[..., 2] < 90)).any()
+        inside = [(x, y) for x, y in points[name].round().astype(int) if 0 < x < width - 1 and 0 < y < height - 1]
+        assert len(inside) > 50
+        assert all(green[y, x] for x, y in inside)
+        radius = min(height, width) // 200
+        assert all(green[max(y - radius, 0), x] and green[y, max(x - radius, 0)] for x, y in inside)
+    changed = (cv2.imread(str(output / "colour.png")) != cv2.imread(str(images / "colour.png"))).any(-1)
+    assert 0.01 < changed.mean() < 0.5
+
+
+def test_pb_that_cannot_be_used_is_one_line_with_its_name(tmp_path, make, says):
+    images, output = tmp_path / "images", tmp_path / "drawn"
+    images.mkdir()
+    cv2.imwrite(str(images / "a.jpg"), make.photo(0))
+    with tf.Graph().as_default() as graph:
+        tf.constant(1.0, name="fully_connected_9/Relu")
+        nameless = graph.as_graph_def().SerializeToString()
+    pb = tmp_path / "some.pb"
+    for content in None, b"", b"a text, not a graph\n", nameless:
+        if content is not None:
+            pb.write_bytes(content)
+        assert str(pb) in says("test_pb", "--pb", pb, "--images", images, "--output", output)
+    assert not output.exists()
+
+
+def test_images_that_cannot_be_used_are_one_line(tmp_path, says, landmark_pb):
+    images, output = tmp_path / "images", tmp_path / "drawn"
+    command = ["test_pb", "--pb", landmark_pb, "--images", images, "--output", output]
+    assert str(images) in says(*command)
+    images.mkdir()
+    assert str(images) in says(*command)
+    (images / "notes.txt").write_text("no picture\n")
+    assert str(images) in says(*command)
+    (images / "broken.png").write_bytes(b"\x89PNG\r\n")
+    assert str(images) in says(*command)
+    assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob(".partial*"))
+
+
+def test_output_over_the_images_is_refused(tmp_path, make, stop):
+    cv2.imwrite(str(tmp_path / "a.png"), make.photo(0))
+    before = (tmp_path / "a.png").read_bytes()
+    code, message = stop("test_pb", "--images", tmp_path, "--output", tmp_path / ".." / tmp_path.name)
+    assert code == 2 and "--output" in message
+    assert (tmp_path / "a.png").read_bytes() == before

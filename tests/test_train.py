@@ -1,0 +1,216 @@
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import ENVIRONMENT, REPO
+
+from train import add_training, measure, nme, parse_args, read_test_set
+
+
+@pytest.fixture
+def train(monkeypatch):
+    """train(*arguments): train.py's main() in this process."""
+    import train as script
+
+    def train(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+        script.main()
+
+    return train
+
+
+def variable(checkpoint, ending):
+    """The value of the one variable of a checkpoint whose name ends so."""
+    reader = tf.train.load_checkpoint(str(checkpoint))
+    names = [name for name in reader.get_variable_to_shape_map() if name.endswith(ending)]
+    assert len(names) == 1
+    return reader.get_tensor(names[0])
+
+
+def summaries(models):
+    """tag -> list of (step, Summary.Value) of every event file."""
+    found = {}
+    for path in sorted((models / "logs").glob("events*")):
+        for event in tf.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value))
+    return found
+
+
+def test_tensorboard_has_the_curves_and_the_pictures(trained):
+    found = summaries(trained.models)
+    scalars = {f"train/{name}" for name in ("loss", "l2", "total", "learning_rate", "images_per_second")}
+    scalars |= {"test/loss", "test/nme_inter_ocular", "test/nme_box"}
+    assert set(found) == scalars | {"test/crops"}
+    number = {tag: found[tag][0][1].simple_value for tag in scalars}
+    assert all(found[tag][0][0] == 20 for tag in found)
+    assert number["train/total"] == pytest.approx(number["train/loss"] + number["train/l2"], rel=1e-5)
+    assert number["train/learning_rate"] == pytest.approx(0.001)
+    assert f"test NME {number['test/nme_inter_ocular']:.2%}" in trained.stdout
+    sheet = tf.io.decode_jpeg(found["test/crops"][0][1].image.encoded_image_string)
+    assert sheet.shape == (256, 1280, 3)  # the first batch: four crops in one row
+
+
+def test_nme_by_hand():
+    true = np.full((2, 68, 2), 40.0)
+    true[:, 0], true[:, 1] = (0, 0), (100, 64)
+    true[:, 36], true[:, 45] = (10, 20), (40, 60)
+    predicted = true + [3, 4]
+    predicted[1, :34] = true[1, :34]
+    inter_ocular, box = nme(predicted, true)
+    np.testing.assert_allclose(inter_ocular, [5 / 50, 2.5 / 50])
+    np.testing.assert_allclose(box, [5 / 80, 2.5 / 80])
+
+
+def test_measure_is_that_of_every_test_record_in_photo_pixels(
+    records, read_records, live_checkpoint, checkpoint_outputs
+):
+    faces = read_records(records / "test.tfrecords")
+    assert len(faces) % 3
+    outputs = checkpoint_outputs(live_checkpoint, np.stack([crop for _, crop, _, _ in faces])).astype(np.float64)
+    losses, inter_ocular, by_box = [], [], []
+    for shares, (_, _, label, (x_min, y_min, x_max, y_max)) in zip(outputs, faces, strict=True):
+        losses.append(np.mean((shares - label) ** 2))
+        sides = np.array([x_max - x_min, y_max - y_min])
+        p, q = shares.reshape(68, 2) * sides, label.reshape(68, 2) * sides
+        error = np.mean([np.hypot(*(a - b)) for a, b in zip(p, q, strict=True)])
+        inter_ocular.append(error / np.hypot(*(q[36] - q[45])))
+        by_box.append(error / np.sqrt((q[:, 0].max() - q[:, 0].min()) * (q[:, 1].max() - q[:, 1].min())))
+    with tf.Graph().as_default(), tf.Session() as session:
+        test = read_test_set([str(records / "test.tfrecords")], batch_size=3)
+        tf.train.Saver().restore(session, live_checkpoint)
+        measured = [measure(session, test) for _ in range(2)]
+    expected = np.mean(losses), np.mean(inter_ocular), np.mean(by_box)
+    np.testing.assert_allclose(measured[0], expected, rtol=1e-4)
+    assert measured[0] == measured[1]
+
+
+def test_learning_rate_falls_by_2_percent_every_1000_steps():
+    with tf.Graph().as_default(), tf.Session() as session:
+        crops, labels = tf.zeros([2, 128, 128, 3]), tf.zeros([2, 136])
+        _, scalars = add_training(crops, labels, parse_args([]))
+        session.run(tf.global_variables_initializer())
+        step = tf.train.get_global_step()
+        for at, expected in (0, 1e-3), (999, 1e-3), (1000, 0.98e-3), (150_000, 1e-3 * 0.98**150):
+            step.load(at, session)
+            assert session.run(scalars["learning_rate"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_restart_goes_on_and_the_last_five_are_kept(trained, records, tmp_path, run, train, capsys):
+    models = tmp_path / "models"
+    common = ["--data", records, "--models", models, "--batch_size", 4, "--steps"]
+    printed = []
+    for steps in 2, 3, 4, 5, 6, 7:
+        train(*common, steps)
+        printed.append(capsys.readouterr().out)
+    assert "going on" not in printed[0]
+    for steps, text in zip((3, 4, 5, 6, 7), printed[1:], strict=True):
+        assert f"going on from {models / 'model.ckpt'}-{steps - 1}" in text
+        assert f"step {steps} " in text
+    names = {path.name for path in models.glob("model.ckpt-*.index")}
+    assert names == {f"model.ckpt-{steps}.index" for steps in (3, 4, 5, 6, 7)}
+    assert len(list(models.glob("best.ckpt-*.index"))) == 1
+    last = models / "model.ckpt-7"
+    assert variable(last, "global_step") == 7
+    # Adam multiplies beta1_power by 0.9 a step; from anew it would be 0.9^2 after each one-step run.
+    assert variable(last, "beta1_power") == pytest.approx(0.9**8, rel=1e-5)
+    before, after = (variable(models / f"model.ckpt-{steps}", "Conv_16/weights/Adam") for steps in (6, 7))
+    assert np.linalg.norm(after - 0.9 * before) < np.linalg.norm(after)
+
+    files = {path: path.stat().st_mtime_ns for path in models.rglob("*")}
+    train(*common, 7)
+    assert f"{last} has 7 steps of 7" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in models.rglob("*")} == files
+
+
+def test_best_is_the_checkpoint_with_the_lowest_test_nme(trained, records, tmp_path, train, capsys):
+    train("--data", records, "--models", tmp_path, "--batch_size", 4, "--steps", 2)
+    train("--data", records, "--models", tmp_path, "--batch_size", 4, "--steps", 3, "--learning_rate", 0.5)
+    found = summaries(tmp_path)["test/nme_inter_ocular"]
+    lowest = min(found, key=lambda point: point[1].simple_value)[0]
+    assert tf.train.latest_checkpoint(tmp_path, "best").endswith(f"best.ckpt-{lowest}")
+    assert [path.stem for path in tmp_path.glob("best.ckpt-*.index")] == [f"best.ckpt-{lowest}"]
+
+
+def test_the_seed_decides_the_run(records, tmp_path, train):
+    ends = []
+    for name, seed in ("a", 3), ("b", 3), ("c", 4):
+        train("--data", records, "--models", tmp_path / name, "--batch_size", 4, "--steps", 3, "--seed", seed)
+        ends.append(variable(tmp_path / name / "model.ckpt-3", "fully_connected_8/weights"))
+    # Not bit for bit: threads sum in any order, and Adam divides small gradients by their own size.
+    assert np.abs(ends[0] - ends[1]).mean() < 1e-3 < 0.01 < np.abs(ends[0] - ends[2]).mean()
+
+
+def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(records, tmp_path, train, capsys):
+    common = ["--data", str(records), "--models", str(tmp_path), "--batch_size", "1", "--steps"]
+    command = [sys.executable, "train.py", *common, "2000"]
+    with subprocess.Popen(
+        command, cwd=REPO, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert any(line.startswith("step 100 ") for line in process.stdout), process.stderr.read()
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 1 and "Traceback" not in stderr
+    last = tf.train.latest_checkpoint(tmp_path)
+    step = int(last.rpartition("-")[2])
+    assert step >= 100 and f"interrupted at step {step};" in stderr
+    assert variable(last, "global_step") == step
+    train(*common, step + 1)
+    assert f"going on from {last}" in capsys.readouterr().out
+
+
+def example(image, label):
+    feature = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(image)])),
+        "label": tf.train.Feature(float_list=tf.train.FloatList(value=[0.5] * label)),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_records_that_cannot_be_used_are_one_line_with_their_name(records, tmp_path, says, side):
+    for name in "train", "test":
+        (tmp_path / f"{name}.tfrecords").write_bytes((records / f"{name}.tfrecords").read_bytes())
+    path, models = tmp_path / f"{side}.tfrecords", tmp_path / "models"
+    command = ["train", "--data", tmp_path, "--models", models, "--steps", 1]
+    whole = path.read_bytes()
+    for damaged in (
+        whole[: len(whole) * 2 // 3],
+        whole[:-1],
+        b"",
+        b"not records at all\n",
+        whole[:60000] + whole[60001:],
+    ):
+        path.write_bytes(damaged)
+        assert str(path) in says(*command)
+    for image, label in (64 * 64 * 3, 136), (49152, 10), (49152, 0):
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            writer.write(example(image, label))
+        message = says(*command)
+        assert str(path) in message and str(image) in message and str(label) in message
+    path.unlink()
+    message = says(*command)
+    assert f"{side}*.tfrecords" in message and str(tmp_path) in message
+    assert not list(tmp_path.rglob("*.ckpt*"))
+
+
+@pytest.mark.parametrize("step", [5, None], ids=["with a step", "without a step"])
+def test_checkpoint_of_another_graph_is_one_line_with_its_name(records, tmp_path, says, save_variables, step):
+    checkpoint = save_variables({"dense/kernel": np.ones(3, np.float32)}, tmp_path / "model.ckpt", step)
+    message = says("train", "--data", records, "--models", tmp_path, "--steps", 9, "--batch_size", 4)
+    assert checkpoint in message and "invalid literal" not in message
+
+
+@pytest.mark.parametrize(
+    "flag, value",
+    [("batch_size", 0), ("keep_prob", 2), ("keep_prob", 0), ("steps", -1), ("learning_rate", "nan"), ("seed", "x")],
+)
+def test_a_flag_out_of_range_is_named(stop, flag, value):
+    code, message = stop("train", f"--{flag}", value)
+    assert code == 2 and f"--{flag}" in message and str(value) in message
