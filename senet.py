@@ -29,7 +29,7 @@ def crops_placeholder():
     return tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], name=INPUT_NAME.split(":")[0])
 
 
-def SENet(crops, is_training=False, keep_prob=0.8, weight_decay=1e-5, batch_norm_decay=BATCH_NORM_DECAY, centred=False):
+def SENet(crops, is_training=False, keep_prob=0.8, weight_decay=1e-5, batch_norm_decay=BATCH_NORM_DECAY):
     """Predicts 68 points on each crop.
 
     A second call in the same graph shares the variables of the first; wrap it in a tf.name_scope.
@@ -41,8 +41,6 @@ def SENet(crops, is_training=False, keep_prob=0.8, weight_decay=1e-5, batch_norm
         keep_prob: share of the 1,024 units that dropout keeps, 0..1.
         weight_decay: factor of sum(w^2)/2 of each convolution, into tf.GraphKeys.REGULARIZATION_LOSSES.
         batch_norm_decay: of the moving averages, a number or a scalar tensor.
-        centred: True to train the fully connected weights on inputs less their batch mean. The outputs are the
-            same; the gradient of the weights is not, and units no longer die together (see _centred_matmul).
 
     Returns:
         float32 [N, 136]: x0 y0 x1 y1 ... x67 y67 as shares of the crop's width and height, 0 or more.
@@ -62,13 +60,6 @@ def SENet(crops, is_training=False, keep_prob=0.8, weight_decay=1e-5, batch_norm
             net = tf.nn.conv2d(net, weights, strides=1, padding="SAME", name="Conv2D")
             return tf.nn.relu(_batch_norm(net, is_training, batch_norm_decay), name="Relu")
 
-    def fully_connected(net, outputs):
-        with tf.variable_scope(None, default_name="fully_connected"):
-            weights = _variable("weights", [net.shape[-1], outputs], tf.glorot_uniform_initializer())
-            biases = _variable("biases", [outputs], tf.zeros_initializer())
-            product = _centred_matmul(net, weights) if centred else tf.matmul(net, weights)
-            return tf.nn.relu(tf.nn.bias_add(product, biases), name="Relu")
-
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
         net = _pool(conv(crops, 3, 32))
         for inputs, outputs in BLOCKS:
@@ -77,31 +68,26 @@ def SENet(crops, is_training=False, keep_prob=0.8, weight_decay=1e-5, batch_norm
             branch = _pool(conv(branch, 1, outputs))
             shortcut = conv(_pool(net), 1, outputs)
             squeeze = tf.reduce_mean(branch, axis=[1, 2])
-            squeeze = fully_connected(squeeze, outputs // 16)
-            squeeze = tf.sigmoid(fully_connected(squeeze, outputs))
+            squeeze = _fully_connected(squeeze, outputs // 16)
+            squeeze = tf.sigmoid(_fully_connected(squeeze, outputs))
             # reshape, not [:, None, None, :]: OpenCV's reader of landmark.pb knows no strided slice.
             net = branch * tf.reshape(squeeze, [-1, 1, 1, outputs]) + shortcut
         net = tf.reduce_mean(net, axis=[1, 2])
-        net = fully_connected(net, 1024)
+        net = _fully_connected(net, 1024)
         if is_training:
             net = tf.nn.dropout(net, rate=1 - keep_prob)
-        return fully_connected(net, 2 * LANDMARKS)
+        return _fully_connected(net, 2 * LANDMARKS)
 
 
 def _pool(net):
     return tf.nn.avg_pool2d(net, ksize=3, strides=2, padding="SAME")
 
 
-def _centred_matmul(net, weights):
-    """tf.matmul(net, weights), but the gradient of the weights sees the inputs less their mean over the batch.
-
-    The inputs are means of ReLU maps: all positive, and alike from face to face. In the plain gradient that common
-    part is the largest, and one step of Adam, whose steps have one size for all weights, moves a whole unit below
-    zero for every face. Without it the weights learn what tells faces apart and the bias learns the rest (LeCun,
-    Bottou, Orr, Mueller, "Efficient BackProp", 1998, section 4.3, on inputs with a mean).
-    """
-    mean = tf.stop_gradient(tf.reduce_mean(net, axis=0, keepdims=True))
-    return tf.matmul(net - mean, weights) + tf.matmul(mean, tf.stop_gradient(weights))
+def _fully_connected(net, outputs):
+    with tf.variable_scope(None, default_name="fully_connected"):
+        weights = _variable("weights", [net.shape[-1], outputs], tf.glorot_uniform_initializer())
+        biases = _variable("biases", [outputs], tf.zeros_initializer())
+        return tf.nn.relu(tf.nn.bias_add(tf.matmul(net, weights), biases), name="Relu")
 
 
 def _batch_norm(net, is_training, decay):

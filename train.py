@@ -32,8 +32,9 @@ SHUFFLE = 1024  # records, 100 MB; the files are in random order already
 CURVE_STEPS = 20  # between two points of the training curves
 SHOWN_CROPS = 10
 RED = (0, 0, 255)
-WARM_STEPS = 100
-CONNECTED_RATE = 0.1  # share of the learning rate for the fully connected layers, which have no batch norm
+LEARNING_RATES = {"best": 0.003, "original": 0.001}
+WARM_STEPS = 100  # in which the learning rate grows from zero
+CONNECTED_RATE = 0.03  # share of the learning rate for the fully connected layers, which have no batch norm
 AVERAGE_DECAY = 0.999  # of the weights
 TURN = 12  # degrees, standard deviation of the roll that move_face adds
 SHAKE = 0.04  # standard deviation of each side of the box, in sides of the crop
@@ -324,7 +325,7 @@ def add_training(crops, labels, args):
     done = tf.cast(step, tf.float32)
     # Without the second term the first thousand steps would be measured with the moving averages' initial values.
     decay = tf.minimum(BATCH_NORM_DECAY, (1 + done) / (10 + done)) if best else BATCH_NORM_DECAY
-    outputs = SENet(crops, True, args.keep_prob, args.weight_decay, batch_norm_decay=decay, centred=best)
+    outputs = SENet(crops, True, args.keep_prob, args.weight_decay, batch_norm_decay=decay)
     errors = outputs - labels
     loss = tf.reduce_mean(tf.abs(errors) if best else tf.square(errors))
     l2 = tf.losses.get_regularization_loss()
@@ -348,13 +349,24 @@ def add_training(crops, labels, args):
     return train_op, {"loss": loss, "l2": l2, "total": loss + l2, "learning_rate": rate}, averages
 
 
-def set_mean_face(mean_face):
-    """Adds an op to the default graph that makes the network answer the mean face for every crop: the last layer's
-    weights zero, its biases the mean label. A ReLU output that starts below zero for every face would get no
-    gradient and never wake."""
-    with tf.variable_scope("fully_connected_9", reuse=True):
-        weights, biases = tf.get_variable("weights"), tf.get_variable("biases")
-    return tf.group(weights.assign(tf.zeros_like(weights)), biases.assign(mean_face))
+def start_awake(mean_face):
+    """Adds an op to the default graph for initial values with which every ReLU without a batch norm has something to
+    learn from: a unit that starts, or is pushed, below zero for every face gets no gradient and never wakes.
+
+    Args:
+        mean_face: float [136], the mean label: what the last layer answers at first, its weights being zero.
+
+    Returns:
+        tf.Operation; the squeeze layers' biases become 1.
+    """
+    assignments = []
+    for variable in tf.model_variables():
+        layer, _, name = variable.op.name.rpartition("/")
+        if layer == "fully_connected_9":
+            assignments.append(variable.assign(tf.zeros_like(variable) if name == "weights" else mean_face))
+        elif layer.startswith("fully_connected") and layer != "fully_connected_8" and name == "biases":
+            assignments.append(variable.assign(tf.ones_like(variable)))
+    return tf.group(assignments)
 
 
 def train(args):
@@ -388,13 +400,13 @@ def train(args):
     best_saver = tf.train.Saver(
         {variable.op.name: averages.average(variable) for variable in tf.model_variables()}, max_to_keep=1
     )
-    start_at_mean_face = set_mean_face(mean_face)
+    wake = start_awake(mean_face)
 
     # Session
     with tf.Session() as session, tf.summary.FileWriter(str(args.models / "logs")) as writer:
         session.run(tf.global_variables_initializer())
         if args.recipe == "best":
-            session.run(start_at_mean_face)
+            session.run(wake)
         best_nme = np.inf
         if best:
             restore(best_saver, session, best)
@@ -487,13 +499,15 @@ def parse_args(arguments=None):
     parser.add_argument("--recipe", choices=["best", "original"], default="best", help="original: as SPEC 5 (best)")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
-    parser.add_argument("--learning_rate", type=positive, default=0.001, help="Adam's, at step 0 (0.001)")
+    parser.add_argument("--learning_rate", type=positive, help="Adam's, at its highest (0.003; original: 0.001)")
     parser.add_argument("--decay_steps", type=count, default=1000, help="steps between two decays (1000)")
     parser.add_argument("--decay_rate", type=share, default=0.98, help="factor of a decay (0.98)")
     parser.add_argument("--keep_prob", type=share, default=0.8, help="share of units that dropout keeps (0.8)")
     parser.add_argument("--weight_decay", type=_number(float, 0), default=1e-5, help="factor of the L2 sum (1e-5)")
     parser.add_argument("--seed", type=_number(int, 0), default=0, help="of initial values, order, dropout (0)")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    args.learning_rate = args.learning_rate or LEARNING_RATES[args.recipe]
+    return args
 
 
 def main():

@@ -96,6 +96,8 @@ def test_one_face_in_ten_is_for_testing_whatever_the_order():
     names = [f"{face}_{variant}" for face in faces for variant in range(3)]
     sides = dict(zip(names, split_faces(names), strict=True))
     assert sum(sides.values()) == 20 * 2 * 3
+    held_out = {name.partition("/")[2].rpartition("_")[0] for name, side in sides.items() if side}
+    assert len(held_out) == 20
     assert dict(zip(names[::-1], split_faces(names[::-1]), strict=True)) == sides
 
 
