@@ -195,7 +195,7 @@ def find_faces(folders):
     depends on their names alone, so that neighbours in a record file are not the same face or set."""
     folders = dict.fromkeys(Path(folder).resolve() for folder in folders)
     faces = [path for folder in folders for path in sorted(folder.glob("landmarks/*/*_pts.mat"))]
-    return sorted(faces, key=lambda path: _hash(_name(path)))
+    return sorted(faces, key=lambda path: _hash(face_name(path)))
 
 
 def split_faces(names):
@@ -215,7 +215,7 @@ def split_faces(names):
     return [face in test for face in faces]
 
 
-def _name(landmarks):
+def face_name(landmarks):
     return f"{landmarks.parent.name}/{landmarks.name.removesuffix('_pts.mat')}"
 
 
@@ -344,7 +344,7 @@ def write_records(landmarks, out, workers):
     Raises:
         ValueError: train or test would be empty; only skipped.txt is written then.
     """
-    names = [_name(path) for path in landmarks]
+    names = [face_name(path) for path in landmarks]
     counts, skipped, crops, labels = [0, 0], [], [], []
     with contextlib.ExitStack() as files:
         faces = files.enter_context(contextlib.closing(read_faces(landmarks, workers)))
