@@ -55,10 +55,12 @@ PROTOCOL = (
     f" sqrt(w h) of the points' box; failure above, AUC up to {LIMIT:.0%} inter-ocular and {BOX_LIMIT:.0%} box; shaken:"
     f" each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES} draws a face, seed 0."
 )
-# A face of no one in particular, in millimetres, x right, y down, z away from the camera: nose tip, chin, outer eye
-# corners, mouth corners (S. Mallick, "Head pose estimation using OpenCV and Dlib", learnopencv.com, 2016, scaled).
+# The mean head of data/make_sample.py in millimetres, x right, y down, z away from the camera: nose tip, chin, outer
+# eye corners, mouth corners.
 POSE_LANDMARKS = [30, 8, 36, 45, 48, 54]
-POSE_MODEL = np.array([[0, 0, 0], [0, 66, 13], [-45, -34, 27], [45, -34, 27], [-30, 30, 25], [30, 30, 25]], np.float64)
+POSE_MODEL = np.array(
+    [[0, 0, 0], [0, 85, 25.5], [-45, -32.5, 46.5], [45, -32.5, 46.5], [-25.5, 35.5, 26.5], [25.5, 35.5, 26.5]]
+)
 
 # names: list of <SET>/<stem>; crops: uint8 [N, 128, 128, 3]; points: float64 [N, 68, 2] in pixels of the photo;
 # boxes: int64 [N, 4] x_min y_min x_max y_max; photos: list of bytes, empty where there is none; yaws: float64 [N],

@@ -76,7 +76,8 @@ def main():
         with whole_file(args.output) as path:
             path.write_bytes(frozen)
             with tf.Session(graph=load_graph(path)) as session:
-                difference = np.abs(predict(session, crops) - expected).max()
+                # Points lie in 0..1; a network of few steps may answer more, with float32's error in proportion.
+                difference = (np.abs(predict(session, crops) - expected) / np.maximum(expected, 1)).max()
             print(f"{checkpoint}: largest difference on {len(crops)} test crops {difference:.1e}")
             if not difference <= TOLERANCE:
                 raise ValueError(f"more than {TOLERANCE:.0e} from its checkpoint: {args.output} was not written")

@@ -282,7 +282,6 @@ def whole_file(path):
 
 
 def _work_quietly():
-    cv2.setNumThreads(1)  # there is a worker for each core
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells us to stop
 
 
@@ -299,6 +298,8 @@ def _read_chunk(landmarks):
 def read_faces(landmarks, workers):
     """Yields what read_face returns for each path, in order, or the message of its ValueError; `workers` processes
     do the reading, and the chunks under way are few, however long the list."""
+    # There is a worker for each core; and a fork does not copy OpenCV's threads: a worker would wait for them for ever.
+    cv2.setNumThreads(1)
     with ProcessPoolExecutor(workers, initializer=_work_quietly) as pool:
         pending = deque()
         try:

@@ -11,6 +11,6 @@ pip install --quiet -r requirements.txt
 
 # With the real photos in data/300W_LP these are the four lines to type, without their options.
 python prepare_tfrecords.py --data data/sample --out data/sample
-python train.py --data data/sample --models models/sample --steps 1500
+python train.py --data data/sample --models models/sample --steps 1800
 python freeze_graph.py --data data/sample --models models/sample
 python test_pb.py

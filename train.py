@@ -4,7 +4,7 @@ Usage:
     python train.py                          # data/*.tfrecords -> checkpoints and logs in models/
     python train.py                          # again: goes on from the last checkpoint
     python train.py --recipe original        # as SPEC 5 has it, to compare
-    python train.py --data data/sample --models models/sample --steps 1500
+    python train.py --data data/sample --models models/sample --steps 1800
     tensorboard --logdir models/logs         # the curves and pictures, while it runs
 
 Stop it with Ctrl-C at any time. models/ holds the last five checkpoints, and the best by test NME beside them.
@@ -37,7 +37,7 @@ WARM_STEPS = 100  # in which the learning rate grows from zero
 CONNECTED_RATE = 0.03  # share of the learning rate for the fully connected layers, which have no batch norm
 AVERAGE_DECAY = 0.999  # of the weights
 TURN = 12  # degrees, standard deviation of the roll that move_face adds
-SHAKE = 0.04  # standard deviation of each side of the box, in sides of the crop
+SHAKE = 0.05  # standard deviation of each side of the box, in sides of the crop
 # The landmark that each becomes in the mirror.
 MIRROR = [
     *range(16, -1, -1),  # jaw
@@ -300,9 +300,24 @@ def restore(saver, session, checkpoint):
     """
     try:
         saver.restore(session, checkpoint)
+        for variable, value in zip(tf.global_variables(), session.run(tf.global_variables()), strict=True):
+            if value.shape != variable.shape:  # Saver does not mind
+                raise ValueError(f"{variable.op.name} is {list(value.shape)}, not {variable.shape}")
     except (tf.errors.OpError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{checkpoint} is damaged or a checkpoint of another graph: {reason}") from None
+
+
+def step_of(checkpoint):
+    """models/model.ckpt-500 -> 500.
+
+    Raises:
+        ValueError: there is no number in the name.
+    """
+    step = checkpoint.rpartition("-")[2]
+    if not step.isdigit():
+        raise ValueError(f"{checkpoint} is not a checkpoint of train.py, whose names end in -STEP: move it elsewhere")
+    return int(step)
 
 
 # The run
@@ -380,7 +395,7 @@ def train(args):
     test_paths, _ = find_records(args.data, "test")
     last = tf.train.latest_checkpoint(args.models)
     best = tf.train.latest_checkpoint(args.models, BEST)
-    start = int(last.rpartition("-")[2]) if last else 0
+    start = step_of(last) if last else 0
     if start >= args.steps:
         print(f"{last} has {start} steps of {args.steps}: nothing to do; a larger --steps goes on from there")
         return

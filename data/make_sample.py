@@ -83,9 +83,7 @@ OTHERS = np.array([
     [5.3, 0.1, 6.6],
 ])  # fmt: skip
 # BGR: skin from light to dark; hair black, browns, blond, red, grey; irises
-SKIN = np.array(
-    [[170, 196, 238], [140, 172, 224], [112, 146, 202], [78, 112, 170], [52, 78, 128], [36, 50, 84]]
-)
+SKIN = np.array([[170, 196, 238], [140, 172, 224], [112, 146, 202], [78, 112, 170], [52, 78, 128], [36, 50, 84]])
 HAIR = np.array([[18, 20, 24], [24, 36, 54], [40, 66, 104], [90, 140, 186], [40, 72, 150], [170, 172, 176]])
 EYES = np.array([[26, 44, 74], [38, 66, 104], [120, 120, 92], [150, 118, 74], [84, 116, 96]])
 RIGHT_EYE, LEFT_EYE = list(range(36, 42)), list(range(42, 48))
@@ -392,9 +390,7 @@ def paint(rng, info):
     }  # fmt: skip
     strand = 0.5 * fine + mid
     if not style["curly"]:
-        strand = cv2.remap(
-            noise["strand"], h["strand"], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-        )
+        strand = cv2.remap(noise["strand"], h["strand"], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     style["rough"] = 0.25 * mid * style["curly"] + 0.12 * large
     field = hair_field(style, h["hair"], h["high"], h["side"]) + 0.35 * strand + 0.15 * large
     gloss = hair[:, None, None] * (1 + 0.28 * strand + 0.12 * large)
@@ -461,9 +457,7 @@ def build(p, info, style):
     skin += h["out"] * (stand * (0.1 if style["bald"] else 0.6 if style["long"] else 1))[:, None]
     parts, thin, solid = [(skin, uv, np.ones(len(skin)), np.ones(len(skin)))], [], [h["tri"]]
 
-    def add(
-        kind, grid, uv, shade, follow=1.0
-    ):  # grid (rows, columns, 3); shade and follow (rows, columns) or one
+    def add(kind, grid, uv, shade, follow=1.0):  # grid (rows, columns, 3); shade and follow (rows, columns) or one
         kind.append(grid_triangles(*grid.shape[:2], sum(len(q[0]) for q in parts)))
         shade, follow = (np.broadcast_to(v, grid.shape[:2]).ravel() for v in (shade, follow))
         parts.append((grid.reshape(-1, 3), uv, follow, shade))
@@ -622,9 +616,7 @@ def visible_outline(points, down):
     out = points[:68].copy()
     across = np.array([down[1], -down[0]])
     for jaw, row in head()["slides"].items():
-        lean = (
-            1.15 * min(jaw, 16 - jaw) / 7
-        )  # outwards is sideways at the ear, and more and more down at the chin
+        lean = 1.15 * min(jaw, 16 - jaw) / 7  # outwards is sideways at the ear, and more and more down at the chin
         outwards = np.sign(jaw - 8) * np.cos(lean) * across + np.sin(lean) * down
         out[jaw] = points[row[np.argmax(points[row] @ outwards)]]
     return out
@@ -671,7 +663,7 @@ def render_face(seed, face, variants):
     gloss = rng.uniform(0.02, 0.22)
     scale, distance = rng.uniform(10.6, 14), rng.uniform(60, 200)
     # yaw: the photo's, then evenly on to the last, turning one way
-    way, photo_yaw, last = rng.choice([-1, 1]), abs(rng.normal(0, 10)), rng.uniform(62, 75)
+    way, photo_yaw, last = rng.choice([-1, 1]), abs(rng.normal(0, 10)), rng.uniform(35, 75)
     steps = (np.arange(variants) - rng.uniform(0, 0.2, variants)) / max(1, variants - 1)
     steps[0] = 0
     yaws = way * np.deg2rad(min(photo_yaw, 24) * (1 - steps) + last * steps)
@@ -755,18 +747,13 @@ def write_face(job):
 
 
 def quiet():
-    """A worker leaves Ctrl-C to the parent, and keeps to its one core."""
+    """A worker leaves Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).resolve().parent / "sample", help="folder to make"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "sample", help="folder to make")
     parser.add_argument("--faces", type=int, default=800)
     parser.add_argument("--variants", type=int, default=4, help="poses of each face")
     parser.add_argument("--seed", type=int, default=0)
@@ -786,6 +773,7 @@ def main():
     except OSError as e:
         parser.error(f"--out: cannot write {args.out}: {e.strerror}")
     total, done, start = args.faces * args.variants, 0, time.time()
+    cv2.setNumThreads(1)  # a worker for each core; and a fork does not copy OpenCV's threads: workers would hang
     head()  # before the fork, so that the workers share it
     jobs = [(partial, args.seed, face, args.variants) for face in range(args.faces)]
     try:
@@ -803,10 +791,8 @@ def main():
         sys.exit("\nstopped: nothing written")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    print(
-        f"\n{total} photos of {args.faces} faces in {args.out} ({total / (time.time() - start):.0f} photos/s)"
-    )
-    print(f"next: python prepare_tfrecords.py --data {args.out}")
+    print(f"\n{total} photos of {args.faces} faces in {args.out} ({total / (time.time() - start):.0f} photos/s)")
+    print(f"next: python prepare_tfrecords.py --data {args.out} --out {args.out}")
 
 
 if __name__ == "__main__":
