@@ -36,6 +36,7 @@ LEARNING_RATES = {"best": 0.003, "original": 0.001}
 WARM_STEPS = 100  # in which the learning rate grows from zero
 CONNECTED_RATE = 0.03  # share of the learning rate for the fully connected layers, which have no batch norm
 AVERAGE_DECAY = 0.999  # of the weights
+GROWTH_STEPS = 1000  # in which the augmentation grows to its full strength: the first features come sooner so
 TURN = 12  # degrees, standard deviation of the roll that move_face adds
 SHAKE = 0.05  # standard deviation of each side of the box, in sides of the crop
 # The landmark that each becomes in the mirror.
@@ -93,14 +94,14 @@ def find_records(folder, side):
     return paths, total / records
 
 
-def read_batches(paths, batch_size, seed=None, augmented=False):
+def read_batches(paths, batch_size, seed=None, augment_from=None):
     """Batches of records, read inside the graph.
 
     Args:
         paths: record files, as find_records returns them.
         batch_size: records in a batch.
         seed: shuffles, for ever, when given; else once through the records in their order.
-        augmented: True to cut each crop anew from its photo by augment, other each time; needs a seed.
+        augment_from: the step of the first batch; when given, augment_batch cuts every crop anew from its photo.
 
     Returns:
         tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], boxes int64 [N, 4]).
@@ -119,9 +120,11 @@ def read_batches(paths, batch_size, seed=None, augmented=False):
     def parse(number, records):
         parsed = tf.io.parse_example(records, features)
         image, labels, boxes = parsed["image"], parsed["label"], parsed["box"]
-        if augmented:
+        if augment_from is not None:
             crops, labels = tf.numpy_function(
-                augment_batch, [seed, number, image, labels, boxes, parsed["photo"]], [tf.uint8, tf.float32]
+                augment_batch,
+                [seed, augment_from + number, image, labels, boxes, parsed["photo"]],
+                [tf.uint8, tf.float32],
             )
             labels = tf.ensure_shape(labels, [None, 2 * LANDMARKS])
         else:
@@ -136,11 +139,12 @@ def read_batches(paths, batch_size, seed=None, augmented=False):
 # Augmentation
 
 
-def augment_batch(seed, number, images, labels, boxes, photos):
-    """Augments the faces of one batch, the same for the same seed and number.
+def augment_batch(seed, step, images, labels, boxes, photos):
+    """Augments the faces of one batch, the same for the same seed and step.
 
     Args:
-        seed, number: ints, of the run and of the batch.
+        seed: int.
+        step: int, of the training; the faces of the first are plain, from GROWTH_STEPS on they change in full.
         images: [N] bytes, the crop of each record; used where the record has no photo.
         labels: float32 [N, 136].
         boxes: int64 [N, 4], x_min y_min x_max y_max in pixels of the photo.
@@ -149,7 +153,8 @@ def augment_batch(seed, number, images, labels, boxes, photos):
     Returns:
         (crops uint8 [N, 128, 128, 3], labels float32 [N, 136]).
     """
-    rng = np.random.default_rng([seed, number])
+    rng = np.random.default_rng([seed, step])
+    strength = min(1, step / GROWTH_STEPS)
     crops = []
     for i, (image, photo) in enumerate(zip(images, photos, strict=True)):
         if photo:
@@ -158,31 +163,32 @@ def augment_batch(seed, number, images, labels, boxes, photos):
             picture = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
             box = (0, 0, IMAGE_SIZE, IMAGE_SIZE)
         points = to_photo(labels[i].reshape(LANDMARKS, 2), box)
-        crop, points = move_face(picture, points, rng)
-        crops.append(change_light(crop, rng))
+        crop, points = move_face(picture, points, strength, rng)
+        crops.append(change_light(crop, strength, rng))
         labels[i] = points.ravel()
     return np.array(crops), labels
 
 
-def move_face(photo, points, rng):
+def move_face(photo, points, strength, rng):
     """Turns, mirrors and cuts a face as SPEC 2 would cut the turned one, with each side of the box shaken.
 
     Args:
         photo: uint8 [H, W, 3].
         points: float [68, 2] in pixels of the photo.
+        strength: 0..1, how far it is turned and shaken.
         rng: numpy Generator.
 
     Returns:
         (crop uint8 [128, 128, 3], points [68, 2] as shares of its sides; a point cut off lies outside 0..1).
     """
-    angle = np.deg2rad(np.clip(rng.normal(0, TURN), -3 * TURN, 3 * TURN))
+    angle = np.deg2rad(strength * TURN * np.clip(rng.normal(), -3, 3))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if rng.random() < 0.5:
         turn = turn @ np.diag([-1.0, 1.0])
         points = points[MIRROR]
     points = points @ turn.T
     low, high = np.array(crop_box(points), np.float64).reshape(2, 2)
-    shaken = np.clip(rng.normal(0, SHAKE, [2, 2]), -3 * SHAKE, 3 * SHAKE) * (high - low)
+    shaken = strength * SHAKE * np.clip(rng.normal(size=[2, 2]), -3, 3) * (high - low)
     low, high = low + shaken[0], high + shaken[1]
     scale = IMAGE_SIZE / (high - low)
     # cv2.resize, which cuts the crops of SPEC 2, has pixel centres at halves.
@@ -191,36 +197,37 @@ def move_face(photo, points, rng):
     return crop, (points - low) / (high - low)
 
 
-def change_light(crop, rng):
+def change_light(crop, strength, rng):
     """Changes what a camera changes, and covers a part of the face now and then.
 
     Args:
         crop: uint8 [128, 128, 3], BGR; may be changed in place.
+        strength: 0..1, how often anything is changed.
         rng: numpy Generator.
 
     Returns:
         uint8 [128, 128, 3].
     """
-    if rng.random() < 0.15:  # a smaller face, enlarged
+    if rng.random() < 0.15 * strength:  # a smaller face, enlarged
         small = cv2.resize(crop, None, fx=(share := rng.uniform(0.35, 0.8)), fy=share, interpolation=cv2.INTER_AREA)
         crop = cv2.resize(small, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_LINEAR)
-    if rng.random() < 0.1:
+    if rng.random() < 0.1 * strength:
         crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.4))
-    if rng.random() < 0.15:
+    if rng.random() < 0.15 * strength:
         crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    if rng.random() < 0.8:
+    if rng.random() < 0.8 * strength:
         levels = (np.arange(256) / 255)[:, None] ** rng.uniform(0.7, 1.4)
         levels = levels * rng.uniform(0.75, 1.3) * rng.uniform(0.9, 1.1, 3) + rng.uniform(-0.12, 0.12)
         crop = cv2.LUT(crop, np.clip(255 * levels, 0, 255).astype(np.uint8)[:, None])
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 * strength:
         size = rng.integers(10, 55, 2)
         top, left = rng.integers(-size // 2, IMAGE_SIZE - size // 2)
         covered = crop[max(top, 0) : top + size[0], max(left, 0) : left + size[1]]
         covered[:] = rng.integers(0, 256, covered.shape if rng.random() < 0.5 else 3)
-    if rng.random() < 0.1:
+    if rng.random() < 0.1 * strength:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 80))]
         crop = cv2.imdecode(cv2.imencode(".jpg", crop, quality)[1], cv2.IMREAD_COLOR)
-    if rng.random() < 0.15:
+    if rng.random() < 0.15 * strength:
         crop = np.clip(crop + rng.normal(0, rng.uniform(2, 10), crop.shape), 0, 255).astype(np.uint8)
     return crop
 
@@ -404,7 +411,7 @@ def train(args):
 
     # Graph
     tf.set_random_seed(seed)
-    train_set = read_batches(train_paths, args.batch_size, seed, augmented=args.recipe == "best")
+    train_set = read_batches(train_paths, args.batch_size, seed, start if args.recipe == "best" else None)
     crops, labels, _ = tf.data.make_one_shot_iterator(train_set).get_next()
     with tf.name_scope("train"):
         train_op, scalars, averages = add_training(crops, labels, args)
