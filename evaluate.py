@@ -43,7 +43,7 @@ from prepare_tfrecords import (
     to_photo,
     whole_file,
 )
-from test_pb import load_graph, predict
+from test_pb import OWN_PB, SHIPPED_PB, default_pb, load_graph, predict
 from train import RED, nme
 
 BATCH = 32
@@ -274,7 +274,9 @@ def draw_worst(faces, predicted, errors):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pb", action="append", metavar="FILE", help="may be given several times (landmark.pb)")
+    parser.add_argument(
+        "--pb", action="append", metavar="FILE", help=f"may be given several times ({OWN_PB}, else {SHIPPED_PB})"
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, metavar="DIR", help="a folder in the 300W_LP layout")
     source.add_argument("--records", type=Path, nargs="+", metavar="FILE", help="record files")
@@ -285,7 +287,7 @@ def main():
         faces = read_folder(args.data) if args.data else read_records(args.records)
         print(PROTOCOL)
         files, results, curves = {}, {}, {}
-        for path in args.pb or ["landmark.pb"]:
+        for path in args.pb or [str(default_pb())]:
             began = time.monotonic()
             with tf.Session(graph=load_graph(path)) as session:
                 results[path], predicted = evaluate(session, faces)

@@ -22,7 +22,17 @@ from google.protobuf.message import DecodeError
 from prepare_tfrecords import IMAGE_SIZE, LANDMARKS, draw_landmarks, read_picture, whole_file
 from senet import INPUT_NAME, OUTPUT_NAME
 
+OWN_PB = Path("landmark.pb")
+SHIPPED_PB = Path("models/landmark.pb")
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+def default_pb():
+    """The Path of the user's own landmark.pb, else, with a word about it, of the one in models/."""
+    if OWN_PB.exists() or not SHIPPED_PB.exists():
+        return OWN_PB
+    print(f"no {OWN_PB} yet: using {SHIPPED_PB}")
+    return SHIPPED_PB
 
 
 def load_graph(path):
@@ -139,7 +149,7 @@ def show_pictures(paths):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pb", type=Path, default=Path("landmark.pb"), metavar="FILE", help="(landmark.pb)")
+    parser.add_argument("--pb", type=Path, metavar="FILE", help=f"({OWN_PB}, else {SHIPPED_PB})")
     parser.add_argument("--images", type=Path, default=Path("images"), metavar="DIR", help="face crops (images)")
     parser.add_argument("--output", type=Path, default=Path("images/out"), metavar="DIR", help="(images/out)")
     parser.add_argument("--show", action="store_true", help="open each drawn picture in a window")
@@ -152,7 +162,7 @@ def main():
     if not paths:
         sys.exit(f"no pictures in {args.images}: put face crops there ({' '.join(sorted(SUFFIXES))})")
     try:
-        with tf.Session(graph=load_graph(args.pb)) as session:
+        with tf.Session(graph=load_graph(args.pb or default_pb())) as session:
             predict(session, np.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8))  # the first run plans the graph
             args.output.mkdir(parents=True, exist_ok=True)
             drawn, seconds = draw_pictures(session, paths, args.output)

@@ -115,3 +115,20 @@ def test_output_over_the_images_is_refused(tmp_path, make, stop):
     code, message = stop("test_pb", "--images", tmp_path, "--output", tmp_path / ".." / tmp_path.name)
     assert code == 2 and "--output" in message
     assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_the_shipped_graph_is_used_until_there_is_an_own_one(tmp_path, make, landmark_pb, monkeypatch, capsys):
+    import test_pb
+
+    monkeypatch.chdir(tmp_path)
+    for folder in "models", "images":
+        (tmp_path / folder).mkdir()
+    cv2.imwrite("images/a.png", make.photo(0))
+    (tmp_path / "models" / "landmark.pb").write_bytes(landmark_pb.read_bytes())
+    monkeypatch.setattr("sys.argv", ["test_pb.py"])
+    test_pb.main()
+    assert "models/landmark.pb" in capsys.readouterr().out
+    assert (tmp_path / "images" / "out" / "points.csv").exists()
+    (tmp_path / "landmark.pb").write_bytes(landmark_pb.read_bytes())
+    test_pb.main()
+    assert "models/landmark.pb" not in capsys.readouterr().out

@@ -2,12 +2,25 @@ import signal
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from conftest import ENVIRONMENT, REPO
 
-from train import add_training, measure, nme, parse_args, read_test_set
+from senet import SENet
+from train import (
+    MIRROR,
+    add_training,
+    augment_batch,
+    change_light,
+    measure,
+    move_face,
+    nme,
+    parse_args,
+    read_test_set,
+    start_awake,
+)
 
 
 @pytest.fixture
@@ -222,3 +235,100 @@ def test_checkpoint_of_another_graph_is_one_line_with_its_name(records, tmp_path
 def test_a_flag_out_of_range_is_named(stop, flag, value):
     code, message = stop("train", f"--{flag}", value)
     assert code == 2 and f"--{flag}" in message and str(value) in message
+
+
+def test_points_move_with_the_face(make):
+    """White discs at the points of a black photo are found where move_face says the points are."""
+    rng = np.random.default_rng(5)
+    columns, rows = np.meshgrid(np.linspace(130, 320, 9), np.linspace(120, 330, 8))
+    points = np.stack([columns.ravel()[:68], rows.ravel()[:68]], -1)
+    photo = np.zeros((450, 450, 3), np.uint8)
+    for x, y in points:
+        cv2.circle(photo, (int(x), int(y)), 4, (255, 255, 255), cv2.FILLED)
+    turned, off = [], []
+    for _ in range(20):
+        crop, moved = move_face(photo, np.trunc(points), 1, rng)
+        moved = moved * 128 - 0.5 + 0.5 * 128 / 210  # from pixel indices of the photo to those of the crop
+        turned.append(np.arctan2(*(moved[8] - moved[0])[::-1]))
+        _, _, _, centres = cv2.connectedComponentsWithStats((crop[..., 0] > 110).astype(np.uint8))
+        inside = moved[((moved > 3) & (moved < 124)).all(-1)]
+        assert len(inside) > 40
+        off += [np.linalg.norm(centres[1:] - point, axis=-1).min() for point in inside]
+    assert np.ptp(turned) > 0.3
+    assert max(off) < 1
+
+
+def test_mirror_swaps_the_sides_of_the_face():
+    mirror = np.array(MIRROR)
+    assert (mirror[mirror] == np.arange(68)).all()
+    # chin, nose bridge, lips' middles stay; outer eye corners, brow ends, mouth corners change places
+    assert all(mirror[i] == i for i in (8, 27, 28, 29, 30, 33, 51, 57, 62, 66))
+    pairs = {
+        0: 16,
+        17: 26,
+        21: 22,
+        31: 35,
+        36: 45,
+        37: 44,
+        39: 42,
+        40: 47,
+        41: 46,
+        48: 54,
+        50: 52,
+        59: 55,
+        60: 64,
+        67: 65,
+    }
+    assert all(mirror[i] == j for i, j in pairs.items())
+
+
+def test_augmentation_is_the_seeds_and_steps_and_starts_from_nothing(records):
+    faces = []
+    for record in tf.io.tf_record_iterator(str(records / "test.tfrecords")):
+        feature = tf.train.Example.FromString(record).features.feature
+        label, box = np.array(feature["label"].float_list.value, np.float32), feature["box"].int64_list.value[:]
+        faces.append((feature["image"].bytes_list.value[0], label, box, feature["photo"].bytes_list.value[0]))
+    images, labels, boxes, photos = (list(column) for column in zip(*faces, strict=True))
+
+    def augment(seed, step, photos=photos):
+        return augment_batch(seed, step, images, np.array(labels), np.array(boxes), photos)
+
+    plain = [np.frombuffer(image, np.uint8).reshape(128, 128, 3).astype(int) for image in images]
+    for chosen in photos, [b""] * len(photos):  # with and without a photo in the record
+        for crop, label, image, true in zip(*augment(1, 0, chosen), plain, labels, strict=True):
+            mirrored = np.abs(crop - image).mean() > np.abs(crop[:, ::-1] - image).mean()
+            assert np.abs((crop[:, ::-1] if mirrored else crop) - image).mean() < 4
+            expected = true.reshape(68, 2)
+            if mirrored:
+                expected = expected[MIRROR] * [-1, 1] + [1, 0]
+            np.testing.assert_allclose(label.reshape(68, 2), expected, atol=0.03)  # the box has whole pixels
+    for one, other in zip(augment(1, 5000), augment(1, 5000), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for seed, step in (2, 5000), (1, 5001):
+        assert (augment(1, 5000)[1] != augment(seed, step)[1]).any()
+
+
+def test_light_keeps_the_crop_a_crop(make):
+    rng = np.random.default_rng(0)
+    crop = make.photo(3, 128, 128)
+    changed = [change_light(crop.copy(), 1, rng) for _ in range(100)]
+    assert all(one.shape == (128, 128, 3) and one.dtype == np.uint8 for one in changed)
+    differences = [np.abs(one.astype(int) - crop).mean() for one in changed]
+    assert min(differences) < 5 < np.median(differences) < 60
+    np.testing.assert_array_equal(change_light(crop.copy(), 0, rng), crop)
+
+
+def test_a_new_network_answers_the_mean_face_and_none_of_its_gates_sleeps(make):
+    mean_face = np.linspace(0.1, 0.9, 136)
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        tf.set_random_seed(0)
+        outputs = SENet(
+            tf.constant(np.array([make.photo(i, 128, 128) for i in range(8)]), tf.float32), is_training=True
+        )
+        wake = start_awake(mean_face)
+        session.run(tf.global_variables_initializer())
+        session.run(wake)
+        np.testing.assert_allclose(session.run(outputs), np.tile(mean_face, [8, 1]), rtol=1e-6)
+        for layer in ["fully_connected", *(f"fully_connected_{i}" for i in range(1, 8))]:
+            gate = session.run(graph.get_tensor_by_name(f"{layer}/Relu:0"))
+            assert (gate.max(0) > 0).mean() > 0.9, layer
