@@ -1,0 +1,353 @@
+"""Measures how fast the pipeline is, beside what the machine can do.
+
+Usage:
+    python bench.py                          # on data/300W_LP, else data/sample; landmark.pb, else models/landmark.pb
+    python bench.py --data ~/300W_LP
+
+Takes about five minutes; leave the machine alone meanwhile.
+"""
+
+import argparse
+import collections
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from prepare_tfrecords import (
+    IMAGE_SIZE,
+    LANDMARKS,
+    REAL_SET,
+    SAMPLE_SET,
+    example,
+    face_name,
+    find_faces,
+    photo_path,
+    read_face,
+    write_records,
+)
+from senet import BLOCKS
+from test_pb import default_pb, load_graph, predict
+from train import add_training, parse_args, read_batches
+
+CORES = len(os.sched_getaffinity(0))
+BATCH = 32
+WARM_STEPS, WINDOW_STEPS, WINDOWS = 10, 15, 5
+READ_STEPS = 60
+FLOATS = 4  # bytes
+
+
+# Training
+
+
+def original_input(paths):
+    """The original design's input: queue runners; each batch is fetched into Python, to be fed back."""
+    _, record = tf.TFRecordReader().read(tf.train.string_input_producer([str(path) for path in paths]))
+    features = {
+        "image": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([2 * LANDMARKS], tf.float32),
+    }
+    parsed = tf.io.parse_single_example(record, features)
+    crop = tf.cast(tf.reshape(tf.io.decode_raw(parsed["image"], tf.uint8), [IMAGE_SIZE, IMAGE_SIZE, 3]), tf.float32)
+    return tf.train.shuffle_batch([crop, parsed["label"]], BATCH, capacity=1000, min_after_dequeue=500)
+
+
+def train_windows(design, paths, pipe):
+    """A process that trains: answers each message by the crops a second of a window of steps, or by the ten ops that
+    take most of a step, in a share of its time; None ends it."""
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    args = parse_args(["--recipe", "best" if design == "default recipe" else "original"])
+    with tf.Graph().as_default(), tf.Session() as session:
+        feed = {}
+        if design == "original":
+            fetched = original_input(paths)
+            crops, labels = (tf.placeholder(tf.float32, tensor.shape) for tensor in fetched)
+        elif design == "constant batch":
+            rng = np.random.default_rng(0)
+            crops = tf.Variable(rng.uniform(0, 255, [BATCH, IMAGE_SIZE, IMAGE_SIZE, 3]).astype(np.float32), False)
+            labels = tf.Variable(rng.uniform(0, 1, [BATCH, 2 * LANDMARKS]).astype(np.float32), False)
+        else:
+            dataset = read_batches(paths, BATCH, 0, 10**6 if design == "default recipe" else None)
+            crops, labels, _ = tf.data.make_one_shot_iterator(dataset).get_next()
+        train_op, scalars, _ = add_training(crops, labels, args)
+        session.run(tf.global_variables_initializer())
+        coordinator = tf.train.Coordinator()
+        runners = tf.train.start_queue_runners(session, coordinator)
+
+        def step(**options):
+            if design == "original":
+                feed.update(zip((crops, labels), session.run(fetched), strict=True))
+            session.run([train_op, scalars["loss"]], feed, **options)
+
+        for _ in range(WARM_STEPS):
+            step()
+        pipe.send("warm")
+        while message := pipe.recv():
+            began = time.perf_counter()
+            if message == "window":
+                for _ in range(WINDOW_STEPS):
+                    step()
+                pipe.send(WINDOW_STEPS * BATCH / (time.perf_counter() - began))
+            else:
+                metadata = tf.RunMetadata()
+                step(options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), run_metadata=metadata)
+                pipe.send(_slowest_ops(metadata))
+        pipe.send(_peak_memory())
+        coordinator.request_stop()
+        coordinator.join(runners, stop_grace_period_secs=5, ignore_live_threads=True)
+
+
+def _slowest_ops(metadata):
+    times = collections.Counter()
+    for device in metadata.step_stats.dev_stats:
+        for node in device.node_stats:
+            kind = node.timeline_label.partition(" = ")[2].partition("(")[0] or node.node_name
+            times[kind] += node.all_end_rel_micros
+    return [(kind, micros / times.total()) for kind, micros in times.most_common(10)]
+
+
+def _peak_memory():
+    """Of this process, in MB. Not getrusage's: that starts at the parent's."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def count_network():
+    """Counts SPEC 4 for one crop.
+
+    Returns:
+        (floating-point operations, bytes that move through memory op by op), forward and backward. A convolution
+        costs 2 operations a multiply-add forward and twice that backward, the first layer once (its input needs no
+        gradient). Bytes: each op reads its inputs and writes its outputs once, batch norms read theirs twice.
+    """
+    flops = moved = 0
+
+    def conv(side, size, inputs, outputs, is_first=False):
+        nonlocal flops, moved
+        flops += (2 if is_first else 3) * 2 * side**2 * size**2 * inputs * outputs
+        read, written = side**2 * inputs, side**2 * outputs
+        forward = read + written + 3 * written  # convolution; batch norm with ReLU
+        backward = 3 * written + 5 * written + (read + written) * (1 if is_first else 2)  # ReLU; batch norm; both sides
+        moved += FLOATS * (forward + backward)
+
+    def pool(side, channels):
+        nonlocal moved
+        moved += FLOATS * 2 * (side**2 + (side // 2) ** 2) * channels
+
+    def fully_connected(inputs, outputs):
+        nonlocal flops
+        flops += 3 * 2 * inputs * outputs
+
+    side = IMAGE_SIZE
+    conv(side, 3, 3, 32, is_first=True)
+    pool(side, 32)
+    for inputs, outputs in BLOCKS:
+        side //= 2
+        conv(side, 1, inputs, inputs // 4)
+        conv(side, 3, inputs // 4, inputs // 4)
+        conv(side, 1, inputs // 4, outputs)
+        pool(side, outputs)
+        pool(side, inputs)
+        conv(side // 2, 1, inputs, outputs)
+        moved += FLOATS * (side // 2) ** 2 * outputs * (1 + 2 + 3 + 6)  # squeeze, product, sum; their gradients
+        fully_connected(outputs, outputs // 16)
+        fully_connected(outputs // 16, outputs)
+    fully_connected(BLOCKS[-1][1], 1024)
+    fully_connected(1024, 2 * LANDMARKS)
+    return flops, moved
+
+
+def measure_machine():
+    """(float32 operations a second of a large matrix product, bytes a second of a large copy, read and write)."""
+    size = 3072
+    with tf.Graph().as_default(), tf.Session() as session:
+        matrix = tf.Variable(tf.random_normal([size, size]))
+        product = tf.reduce_sum(tf.matmul(matrix, matrix))
+        session.run(tf.global_variables_initializer())
+        flops = 2 * size**3 / min(_seconds(lambda: session.run(product)) for _ in range(6))
+    pairs = [(np.ones(2**25), np.empty(2**25)) for _ in range(CORES)]
+
+    def copy():
+        threads = [threading.Thread(target=np.copyto, args=(target, source)) for source, target in pairs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return flops, 2 * CORES * pairs[0][0].nbytes / min(_seconds(copy) for _ in range(6))
+
+
+def _seconds(function):
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def bench_training(records):
+    """Prints the training table."""
+    spawn = multiprocessing.get_context("spawn")
+    designs = ["original", "train.py", "constant batch", "default recipe"]
+    pipes, rates, memory = {}, collections.defaultdict(list), {}
+    for design in designs:
+        pipes[design], far = spawn.Pipe()
+        paths = [str(records / "train.tfrecords")]
+        spawn.Process(target=train_windows, args=(design, paths, far), daemon=True).start()
+        pipes[design].recv()
+    for _ in range(WINDOWS):
+        for design, pipe in pipes.items():
+            pipe.send("window")
+            rates[design].append(pipe.recv())
+    pipes["train.py"].send("ops")
+    ops = pipes["train.py"].recv()
+    for design, pipe in pipes.items():
+        pipe.send(None)
+        memory[design] = pipe.recv()
+    flops, moved = count_network()
+    flop_rate, copy_rate = measure_machine()
+    floor = min(flop_rate / flops, copy_rate / moved)
+
+    print(f"\n## Training, batch {BATCH}: medians of {WINDOWS} alternating windows of {WINDOW_STEPS} steps\n")
+    print("| design | crops/s | least | most | of original | of the floor | MB |\n|---|---|---|---|---|---|---|")
+    base = statistics.median(rates["original"])
+    for design in designs:
+        median = statistics.median(rates[design])
+        print(
+            f"| {design} | {median:.0f} | {min(rates[design]):.0f} | {max(rates[design]):.0f} | {median / base:.2f}"
+            f" | {median / floor:.0%} | {memory[design]:.0f} |"
+        )
+    print(f"\nCompute: {flops / 1e6:.0f} MFLOP a crop, {flop_rate / 1e9:.0f} GFLOP/s: {flop_rate / flops:.0f} crops/s.")
+    print(f"Memory: {moved / 1e6:.0f} MB a crop, {copy_rate / 1e9:.1f} GB/s: {copy_rate / moved:.0f} crops/s.")
+    print("Slowest ops of a train.py step: " + ", ".join(f"{kind} {share:.0%}" for kind, share in ops) + ".")
+
+
+# Preparation
+
+
+def plain_loop(landmarks, out):
+    """Preparation as the original has it: one face after the other."""
+    with tf.io.TFRecordWriter(str(out / "plain.tfrecords")) as writer:
+        for path in landmarks:
+            writer.write(example(face_name(path), *read_face(path)))
+
+
+def bench_preparation(landmarks, out):
+    """Prints the preparation table."""
+    cv2.setNumThreads(1)
+    photos = [str(photo_path(path)) for path in landmarks]
+    for photo in photos:
+        Path(photo).read_bytes()  # from the disk to the page cache
+    limit = len(photos) / _seconds(lambda: [cv2.imread(photo) for photo in photos])
+    rows = {
+        "cv2.imread alone, one core": limit,
+        "plain loop": len(photos) / _seconds(lambda: plain_loop(landmarks, out)),
+    }
+    for workers in range(1, CORES + 1):
+        rows[f"{workers} processes"] = len(photos) / _seconds(lambda n=workers: write_records(landmarks, out, n))
+    print(
+        f"\n## Preparation of {len(photos)} faces, TensorFlow loaded\n\n"
+        "| | faces/s | of imread x cores |\n|---|---|---|"
+    )
+    for name, rate in rows.items():
+        print(f"| {name} | {rate:.0f} | {rate / (limit * CORES):.0%} |")
+
+
+# Inference
+
+
+def bench_inference(pb):
+    """Prints the inference table."""
+    print(f"\n## Inference, {pb}\n\n| threads | ms at batch 1 | faces/s at batch {BATCH} |\n|---|---|---|")
+    for threads in sorted({1, CORES}):
+        config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+        with tf.Session(graph=load_graph(pb), config=config) as session:
+            seconds = {}
+            for count in 1, BATCH:
+                crops = np.zeros([count, IMAGE_SIZE, IMAGE_SIZE, 3], np.float32)
+                times = [_seconds(lambda c=crops, s=session: predict(s, c)) for _ in range(60)]
+                seconds[count] = statistics.median(times[10:])
+        print(f"| {threads} | {1000 * seconds[1]:.1f} | {BATCH / seconds[BATCH]:.0f} |")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "test_pb.py", "--pb", str(pb), "--output", folder]
+        began = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and not list(Path(folder).glob("[!.]*.jpg")):
+                time.sleep(0.01)
+            first = time.perf_counter() - began
+    loading = _seconds(lambda: subprocess.run([sys.executable, "-c", "import tensorflow"], capture_output=True))
+    print(
+        f"\nFrom the shell to the first picture of test_pb.py: {first:.1f} s; import tensorflow alone: {loading:.1f} s."
+    )
+
+
+# Growth
+
+
+def _in_process(function, *args):
+    """What a function returns in a process of its own, and that process's peak memory in MB."""
+    near, far = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_answer, args=(far, function, args))
+    process.start()
+    answer = near.recv()
+    process.join()
+    return answer
+
+
+def _answer(pipe, function, args):
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    pipe.send((function(*args), _peak_memory()))
+
+
+def _prepare_times(landmarks, out, times):
+    return len(landmarks) * times / _seconds(lambda: write_records(landmarks * times, out, CORES))
+
+
+def _read_steps(paths):
+    with tf.Graph().as_default(), tf.Session() as session:
+        dataset = read_batches(paths, BATCH, 0, 10**6)
+        crops = tf.data.make_one_shot_iterator(dataset).get_next()[0]
+        session.run(crops)
+        return READ_STEPS * BATCH / _seconds(lambda: [session.run(crops.op) for _ in range(READ_STEPS)])
+
+
+def bench_growth(landmarks, out):
+    """Prints the growth table."""
+    print("\n## Growth\n\n| faces | prepared/s | MB | augmented/s | MB |\n|---|---|---|---|---|")
+    for times in 1, 4, 16:
+        prepared, prepare_memory = _in_process(_prepare_times, landmarks, out, times)
+        read, read_memory = _in_process(_read_steps, [str(out / "train.tfrecords")])
+        print(f"| {len(landmarks) * times} | {prepared:.0f} | {prepare_memory:.0f} | {read:.0f} | {read_memory:.0f} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=REAL_SET if REAL_SET.is_dir() else SAMPLE_SET, metavar="DIR")
+    args = parser.parse_args()
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    landmarks = find_faces([args.data])
+    if not landmarks:
+        sys.exit(f"no faces in {args.data}: data/README.md says how to get some")
+    pb = default_pb()
+    cpu = next((line.partition(": ")[2] for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    print(f"{platform.platform()}, {cpu.strip()}, {CORES} cores, TensorFlow {tf.__version__}, OpenCV {cv2.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        bench_preparation(landmarks, out)
+        bench_training(out)
+        bench_growth(landmarks[:500], out)
+    try:
+        bench_inference(pb)
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
