@@ -302,6 +302,7 @@ def _in_process(function, *args):
 
 
 def _answer(pipe, function, args):
+    multiprocessing.set_start_method("fork", force=True)  # as in a script's own process
     tf.logging.set_verbosity(tf.logging.ERROR)
     pipe.send((function(*args), _peak_memory()))
 
@@ -335,18 +336,17 @@ def main():
     landmarks = find_faces([args.data])
     if not landmarks:
         sys.exit(f"no faces in {args.data}: data/README.md says how to get some")
-    pb = default_pb()
     cpu = next((line.partition(": ")[2] for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     print(f"{platform.platform()}, {cpu.strip()}, {CORES} cores, TensorFlow {tf.__version__}, OpenCV {cv2.__version__}")
+    try:
+        bench_inference(default_pb())
+    except ValueError as error:
+        sys.exit(str(error))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         bench_preparation(landmarks, out)
         bench_training(out)
         bench_growth(landmarks[:500], out)
-    try:
-        bench_inference(pb)
-    except ValueError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

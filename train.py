@@ -489,6 +489,7 @@ def train(args):
                 writer.add_summary(tf.Summary(value=summary), step)
                 losses, training_seconds = [], 0.0
         except KeyboardInterrupt:
+            step = session.run(tf.train.get_global_step())
             if losses:
                 saver.save(session, str(args.models / "model.ckpt"), step, write_meta_graph=False)
             sys.exit(f"interrupted at step {step}; the same command goes on from {args.models}")
@@ -540,6 +541,8 @@ def main():
             train(args)
     except ValueError as error:
         sys.exit(str(error))
+    except tf.errors.OpError as error:  # a full disk, a folder that is not ours to write
+        sys.exit(error.message.partition("\n")[0])
 
 
 if __name__ == "__main__":
