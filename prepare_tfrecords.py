@@ -42,7 +42,7 @@ GREEN = (0, 255, 0)
 SHEET_COLUMNS = 5
 PREVIEW_CROPS = 25
 CHUNK = 16  # faces a worker takes at a time
-CHUNKS_AHEAD = 64  # read before they are written, 50 MB: what two cores read while TensorFlow loads
+CHUNKS_AHEAD = 64  # read before they are written, 90 MB: what two cores read while TensorFlow loads
 MAX_CROP = 10  # a crop this many times its photo's side has points that are not in the photo's pixels
 
 
@@ -314,8 +314,10 @@ def read_faces(landmarks, workers):
 
 
 def example(name, crop, label, box, photo):
-    """The record of SPEC 3: a serialized tf.train.Example. `photo`, the file as it is, leaves train.py the room to
-    turn and shift the crop; it is smaller than the crop."""
+    """The record of SPEC 3, a serialized tf.train.Example, of what read_face returns.
+
+    The photo's file as it is leaves train.py the room to turn and shift the crop, costs no time here, and is smaller
+    than the pixels of the crop (40 KB in 300W_LP)."""
     import tensorflow.compat.v1 as tf  # here: worker processes import this file and must not pay for TensorFlow
 
     def raw(data):
