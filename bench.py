@@ -3,12 +3,15 @@
 Usage:
     python bench.py                          # on data/300W_LP, else data/sample; landmark.pb, else models/landmark.pb
     python bench.py --data ~/300W_LP
+    python bench.py --data ~/300W_LP --recipe    # instead: what each part of train.py's default recipe is worth
 
-Takes about five minutes; leave the machine alone meanwhile.
+Takes about five minutes, the second an hour; leave the machine alone meanwhile.
 """
 
 import argparse
 import collections
+import contextlib
+import math
 import multiprocessing
 import os
 import platform
@@ -24,6 +27,8 @@ import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import senet
+import train
 from prepare_tfrecords import (
     IMAGE_SIZE,
     LANDMARKS,
@@ -36,7 +41,6 @@ from prepare_tfrecords import (
     read_face,
     write_records,
 )
-from senet import BLOCKS
 from test_pb import default_pb, load_graph, predict
 from train import add_training, parse_args, read_batches
 
@@ -44,6 +48,7 @@ CORES = len(os.sched_getaffinity(0))
 BATCH = 32
 WARM_STEPS, WINDOW_STEPS, WINDOWS = 10, 15, 5
 READ_STEPS = 60
+RECIPE_CROPS, RECIPE_SEEDS = 16_000, (0, 1)
 FLOATS = 4  # bytes
 
 
@@ -66,6 +71,8 @@ def train_windows(design, paths, pipe):
     """A process that trains: answers each message by the crops a second of a window of steps, or by the ten ops that
     take most of a step, in a share of its time; None ends it."""
     tf.logging.set_verbosity(tf.logging.ERROR)
+    if design == "original":
+        senet.WIDENING = math.inf  # its batch norms read their own inputs
     args = parse_args(["--recipe", "best" if design == "default recipe" else "original"])
     with tf.Graph().as_default(), tf.Session() as session:
         feed = {}
@@ -150,7 +157,7 @@ def count_network():
     side = IMAGE_SIZE
     conv(side, 3, 3, 32, is_first=True)
     pool(side, 32)
-    for inputs, outputs in BLOCKS:
+    for inputs, outputs in senet.BLOCKS:
         side //= 2
         conv(side, 1, inputs, inputs // 4)
         conv(side, 3, inputs // 4, inputs // 4)
@@ -161,7 +168,7 @@ def count_network():
         moved += FLOATS * (side // 2) ** 2 * outputs * (1 + 2 + 3 + 6)  # squeeze, product, sum; their gradients
         fully_connected(outputs, outputs // 16)
         fully_connected(outputs // 16, outputs)
-    fully_connected(BLOCKS[-1][1], 1024)
+    fully_connected(senet.BLOCKS[-1][1], 1024)
     fully_connected(1024, 2 * LANDMARKS)
     return flops, moved
 
@@ -328,9 +335,77 @@ def bench_growth(landmarks, out):
         print(f"| {len(landmarks) * times} | {prepared:.0f} | {prepare_memory:.0f} | {read:.0f} | {read_memory:.0f} |")
 
 
+# Recipe
+
+
+def without_debias(crops, is_training=False, *args, batch_norm_decay=None, **options):
+    """SENet with moving averages that start from their initial values."""
+    return senet.SENet(crops, is_training, *args, **options)
+
+
+def huber(error, knee=0.02):
+    """The smooth L1 of an error in sides of the crop: a parabola up to the knee."""
+    return tf.where(tf.abs(error) < knee, tf.square(error) / (2 * knee), tf.abs(error) - knee / 2)
+
+
+def wing(error, width=10 / IMAGE_SIZE, curvature=2 / IMAGE_SIZE):
+    """Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018, (5); 10 and 2 pixels, as there."""
+    size = tf.abs(error)
+    log = width * tf.log1p(size / curvature)
+    return tf.where(size < width, log, size - width + width * math.log1p(width / curvature))
+
+
+# Each is the default recipe but for what is named: arguments of train.py, and values in its place of its own.
+RECIPES = {
+    "the default recipe": ([], {}),
+    "plain initial values": ([], {"start_awake": lambda mean_face: tf.no_op()}),
+    "fully connected layers at the full learning rate": ([], {"CONNECTED_RATE": 1}),
+    "learning rate 0.001": (["--learning_rate", "0.001"], {}),
+    "learning rate 0.01": (["--learning_rate", "0.01"], {}),
+    "no warm-up": ([], {"WARM_STEPS": 1}),
+    "no cosine": ([], {"cosine": lambda done: 1.0}),
+    "moving averages not debiased": ([], {"SENet": without_debias}),
+    "no averaging of weights": ([], {"AVERAGE_DECAY": 0.0}),
+    "mean squared error": ([], {"LOSSES": {"best": tf.square}}),
+    "smooth L1": ([], {"LOSSES": {"best": huber}}),
+    "Wing loss": ([], {"LOSSES": {"best": wing}}),
+    "no dropout": (["--keep_prob", "1"], {}),
+    "no augmentation but the mirror": ([], {"GROWTH_STEPS": math.inf}),
+    "all the augmentation from the first step": ([], {"GROWTH_STEPS": 1e-9}),
+    "batch 16": (["--batch_size", "16"], {}),
+    "batch 64": (["--batch_size", "64"], {}),
+    "the original recipe": (["--recipe", "original"], {}),
+}
+
+
+def train_recipe(name, seed, records):
+    """Trains by one of RECIPES on RECIPE_CROPS crops: the test NME of the last step."""
+    arguments, values = RECIPES[name]
+    for place, value in values.items():
+        setattr(train, place, value)
+    with tempfile.TemporaryDirectory() as models, tf.Graph().as_default(), open(os.devnull, "w") as quiet:
+        args = parse_args([*arguments, "--data", str(records), "--models", models, "--seed", str(seed)])
+        args.steps = RECIPE_CROPS // args.batch_size
+        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            train.train(args)
+        (events,) = Path(models, "logs").iterdir()
+        values = [value for event in tf.train.summary_iterator(str(events)) for value in event.summary.value]
+    return [value.simple_value for value in values if value.tag == "test/nme_inter_ocular"][-1]
+
+
+def bench_recipe(records):
+    """Prints the recipe table."""
+    print(f"\n## Test NME after {RECIPE_CROPS} crops\n", flush=True)
+    print("| | " + " | ".join(f"seed {seed}" for seed in RECIPE_SEEDS) + " |\n|---|" + "---|" * len(RECIPE_SEEDS))
+    for name in RECIPES:
+        errors = [_in_process(train_recipe, name, seed, records)[0] for seed in RECIPE_SEEDS]
+        print(f"| {name} | " + " | ".join(f"{error:.2%}" for error in errors) + " |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET if REAL_SET.is_dir() else SAMPLE_SET, metavar="DIR")
+    parser.add_argument("--recipe", action="store_true", help="measure the recipe instead of the speed")
     args = parser.parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
     landmarks = find_faces([args.data])
@@ -338,12 +413,15 @@ def main():
         sys.exit(f"no faces in {args.data}: data/README.md says how to get some")
     cpu = next((line.partition(": ")[2] for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     print(f"{platform.platform()}, {cpu.strip()}, {CORES} cores, TensorFlow {tf.__version__}, OpenCV {cv2.__version__}")
-    try:
-        bench_inference(default_pb())
-    except ValueError as error:
-        sys.exit(str(error))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
+        if args.recipe:
+            write_records(landmarks, out, CORES)
+            return bench_recipe(out)
+        try:
+            bench_inference(default_pb())
+        except ValueError as error:
+            sys.exit(str(error))
         bench_preparation(landmarks, out)
         bench_training(out)
         bench_growth(landmarks[:500], out)

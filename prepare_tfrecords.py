@@ -320,17 +320,14 @@ def example(name, crop, label, box, photo):
     than the pixels of the crop (40 KB in 300W_LP)."""
     import tensorflow.compat.v1 as tf  # here: worker processes import this file and must not pay for TensorFlow
 
-    def raw(data):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
-
-    feature = {
-        "image": raw(crop.tobytes()),
-        "label": tf.train.Feature(float_list=tf.train.FloatList(value=label)),
-        "name": raw(name.encode()),
-        "box": tf.train.Feature(int64_list=tf.train.Int64List(value=box)),
-        "photo": raw(photo),
-    }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
+    record = tf.train.Example()
+    feature = record.features.feature  # filled in place: a message given to another is copied, 90 KB each time
+    feature["image"].bytes_list.value.append(crop.tobytes())
+    feature["label"].float_list.value.extend(label)
+    feature["name"].bytes_list.value.append(name.encode())
+    feature["box"].int64_list.value.extend(box)
+    feature["photo"].bytes_list.value.append(photo)
+    return record.SerializeToString(deterministic=True)
 
 
 def write_records(landmarks, out, workers):

@@ -33,6 +33,7 @@ CURVE_STEPS = 20  # between two points of the training curves
 SHOWN_CROPS = 10
 RED = (0, 0, 255)
 LEARNING_RATES = {"best": 0.003, "original": 0.001}
+LOSSES = {"best": tf.abs, "original": tf.square}  # of an error; their mean is the loss
 WARM_STEPS = 100  # in which the learning rate grows from zero
 CONNECTED_RATE = 0.03  # share of the learning rate for the fully connected layers, which have no batch norm
 AVERAGE_DECAY = 0.999  # of the weights
@@ -348,13 +349,11 @@ def add_training(crops, labels, args):
     # Without the second term the first thousand steps would be measured with the moving averages' initial values.
     decay = tf.minimum(BATCH_NORM_DECAY, (1 + done) / (10 + done)) if best else BATCH_NORM_DECAY
     outputs = SENet(crops, True, args.keep_prob, args.weight_decay, batch_norm_decay=decay)
-    errors = outputs - labels
-    loss = tf.reduce_mean(tf.abs(errors) if best else tf.square(errors))
+    loss = tf.reduce_mean(LOSSES[args.recipe](outputs - labels))
     l2 = tf.losses.get_regularization_loss()
     rate = tf.train.exponential_decay(args.learning_rate, step, args.decay_steps, args.decay_rate, staircase=True)
     if best:
-        warm = tf.minimum(1.0, (1 + done) / WARM_STEPS)
-        rate *= warm * 0.5 * (1 + tf.cos(math.pi * tf.minimum(1.0, done / args.steps)))
+        rate *= tf.minimum(1.0, (1 + done) / WARM_STEPS) * cosine(done / args.steps)
 
     variables = tf.trainable_variables()
     layers = {False: [], True: []}
@@ -369,6 +368,11 @@ def add_training(crops, labels, args):
         averages = tf.train.ExponentialMovingAverage(AVERAGE_DECAY if best else 0.0, step)
         train_op = averages.apply(tf.model_variables())
     return train_op, {"loss": loss, "l2": l2, "total": loss + l2, "learning_rate": rate}, averages
+
+
+def cosine(done):
+    """Share of the learning rate when a share `done` of the steps is done: from 1 to 0 along half a cosine."""
+    return 0.5 * (1 + tf.cos(math.pi * tf.minimum(1.0, done)))
 
 
 def start_awake(mean_face):

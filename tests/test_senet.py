@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import senet
+from prepare_tfrecords import LANDMARKS
 from senet import SENet, crops_placeholder
+from train import add_training, parse_args
 
 
 def test_variables_are_the_105_of_tf_slim_in_creation_order(spec_shapes):
@@ -138,7 +141,8 @@ def test_training_normalises_with_the_batch_and_moves_the_averages_by_3_in_1000(
         SENet(tf.constant(crops), is_training=True)
         for variable in tf.global_variables():
             variable.load(live_values[variable.op.name], session)
-        net, normed = session.run(["Conv/Conv2D:0", "Conv/Relu:0"])
+        weights = tf.constant(live_values["Conv/weights"])
+        net, normed = session.run([tf.nn.conv2d(crops, weights, strides=1, padding="SAME"), "Conv/Relu:0"])
         session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
         moved = {v.op.name: v.eval() for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
     net = net.astype(np.float64)
@@ -167,3 +171,51 @@ def test_dropout_only_in_training(live_values):
         np.testing.assert_array_equal(*session.run([tested, tested]))
         np.testing.assert_array_equal(session.run(tested), session.run(tested))
         assert not np.allclose(session.run(trained), session.run(trained))
+
+
+@pytest.mark.parametrize(("side", "size", "inputs", "outputs"), [(128, 3, 3, 32), (64, 1, 8, 64), (8, 1, 64, 512)])
+def test_batch_norm_of_a_widening_layer_equals_the_plain_one_gradients_included(make, side, size, inputs, outputs):
+    rng = np.random.default_rng(size)
+    if inputs == 3:
+        net = np.stack([make.photo(seed, side, side) for seed in range(4)]).astype(np.float32)
+    else:  # as they come from a ReLU: a mean beside the spread
+        net = np.maximum(rng.normal(0.3, 1, [4, side, side, inputs]), 0).astype(np.float32)
+    values = [net]
+    values.append(rng.normal(size=[size, size, inputs, outputs]).astype(np.float32))
+    values.append(rng.normal(1, 0.2, outputs).astype(np.float32))
+    values.append(rng.normal(0, 0.2, outputs).astype(np.float32))
+    toward = rng.normal(size=[4, side, side, outputs]).astype(np.float32)
+
+    def plain(net, weights, gamma, beta):
+        net = tf.nn.conv2d(net, weights, strides=1, padding="SAME")
+        return tf.nn.fused_batch_norm(net, gamma, beta, epsilon=senet.BATCH_NORM_EPSILON)[:3]
+
+    answers = []
+    for function in plain, senet._widen:
+        with tf.Graph().as_default(), tf.Session() as session:
+            inputs_ = [tf.constant(value) for value in values]
+            answer = function(*inputs_)
+            gradients = tf.gradients(tf.reduce_sum(tf.sin(answer[0]) * toward), inputs_)
+            answers.append(session.run([*answer, *gradients]))
+    for name, wanted, got in zip("net mean variance dnet dweights dgamma dbeta".split(), *answers, strict=True):
+        assert np.abs(got - wanted).max() < 2e-3 * np.abs(wanted).max(), name
+
+
+def test_widening_layers_do_not_change_the_loss_curve(make, live_values, monkeypatch):
+    """The first layer and the four that leave the narrow maps are widened; the plain graph has them as SPEC 4 does."""
+    crops = np.stack([make.photo(seed, 128, 128) for seed in range(8)]).astype(np.float32)
+    labels = np.random.default_rng(0).uniform(0.2, 0.8, [8, 2 * LANDMARKS]).astype(np.float32)
+    curves, norms = [], []
+    for widening in senet.WIDENING, np.inf:
+        monkeypatch.setattr(senet, "WIDENING", widening)
+        with tf.Graph().as_default() as graph, tf.Session() as session:
+            args = parse_args(["--recipe", "original", "--keep_prob", "1", "--learning_rate", "1e-4"])
+            train_op, scalars, _ = add_training(tf.constant(crops), tf.constant(labels), args)
+            session.run(tf.global_variables_initializer())
+            for variable in tf.model_variables():
+                variable.load(live_values[variable.op.name], session)
+            curves.append([session.run([scalars["loss"], train_op])[0] for _ in range(10)])
+            norms.append(sum(operation.type == "FusedBatchNormV3" for operation in graph.get_operations()))
+    assert norms == [12, 17]
+    assert curves[0][-1] < 0.5 * curves[0][0]
+    np.testing.assert_allclose(*curves, rtol=1e-3)
