@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 import scipy.io
 import tensorflow.compat.v1 as tf
-from google.protobuf.message import DecodeError
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -44,7 +43,7 @@ from prepare_tfrecords import (
     whole_file,
 )
 from test_pb import OWN_PB, SHIPPED_PB, default_pb, load_graph, predict
-from train import RED, nme
+from train import RED, nme, read_features
 
 BATCH = 32
 LIMIT, BOX_LIMIT = 0.08, 0.10  # NME from which a face counts as failed (SPEC 7)
@@ -96,16 +95,11 @@ def read_records(paths):
     """
     rows = []
     for path in paths:
-        try:
-            for record in tf.io.tf_record_iterator(str(path)):
-                feature = tf.train.Example.FromString(record).features.feature
-                image, name, photo = (b"".join(feature[key].bytes_list.value) for key in ("image", "name", "photo"))
-                crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
-                label = np.array(feature["label"].float_list.value)
-                box = feature["box"].int64_list.value[:] or [0, 0, IMAGE_SIZE, IMAGE_SIZE]
-                rows.append((name.decode() or f"{path}", crop, label, box, photo, None))
-        except (tf.errors.OpError, DecodeError, ValueError):
-            raise ValueError(f"{path} is missing, damaged or of another size: python prepare_tfrecords.py") from None
+        for feature in read_features(path):
+            image, name, photo = (b"".join(feature[key].bytes_list.value) for key in ("image", "name", "photo"))
+            crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
+            box = feature["box"].int64_list.value[:] or [0, 0, IMAGE_SIZE, IMAGE_SIZE]
+            rows.append((name.decode() or f"{path}", crop, feature["label"].float_list.value[:], box, photo, None))
     return _gather(rows, ", ".join(map(str, paths)))
 
 
@@ -137,28 +131,25 @@ def read_yaw(pose_file, points):
     return float(np.rad2deg(np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))))
 
 
-def shake_boxes(faces, rng):
-    """Every face cut by a box that is a little off.
+def shake_boxes(faces):
+    """Every face cut by SHAKES boxes that are a little off.
 
     Args:
         faces: Faces.
-        rng: numpy Generator.
 
-    Returns:
-        (crops uint8 [N, 128, 128, 3], boxes int64 [N, 4] in pixels of the photo).
+    Yields:
+        a face at a time: (crops uint8 [SHAKES, 128, 128, 3], boxes int64 [SHAKES, 4] in pixels of the photo).
     """
-    crops, boxes = [], []
-    for crop, box, photo in zip(faces.crops, faces.boxes, faces.photos, strict=True):
+    shakes = np.random.default_rng(0).normal(0, SHAKE, [SHAKES, len(faces.names), 4])
+    for i, (crop, box, photo) in enumerate(zip(faces.crops, faces.boxes, faces.photos, strict=True)):
         sides = np.tile(box[2:] - box[:2], 2)
-        shaken = np.round(box + rng.normal(0, SHAKE, 4) * sides).astype(np.int64)
-        boxes.append(shaken)
+        shaken = cuts = np.round(box + shakes[:, i] * sides).astype(np.int64)
         if photo:
-            picture, cut = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR), shaken
+            picture = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
         else:  # the crop is all there is
             picture = crop
-            cut = np.round((shaken - np.tile(box[:2], 2)) / sides * IMAGE_SIZE).astype(np.int64)
-        crops.append(crop_face(picture, cut.tolist()))
-    return np.array(crops), np.array(boxes)
+            cuts = np.round((shaken - np.tile(box[:2], 2)) / sides * IMAGE_SIZE).astype(np.int64)
+        yield np.array([crop_face(picture, cut) for cut in cuts.tolist()]), shaken
 
 
 # Measures
@@ -225,9 +216,8 @@ def evaluate(session, faces):
     for part, lines in PARTS.items():
         indices = sorted({index for line in lines for index in line})
         results[part] = {"faces": len(faces.names), "nme_mean": float(distances[:, indices].mean())}
-    rng = np.random.default_rng(0)
-    draws = [predict_points(session, *shake_boxes(faces, rng)) for _ in range(SHAKES)]
-    results["shaken"] = measure_faces(np.concatenate(draws), np.concatenate([faces.points] * SHAKES))
+    shaken = np.concatenate([predict_points(session, *cut) for cut in shake_boxes(faces)])
+    results["shaken"] = measure_faces(shaken, np.repeat(faces.points, SHAKES, axis=0))
     return results, predicted
 
 

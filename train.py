@@ -28,7 +28,7 @@ from prepare_tfrecords import GREEN, IMAGE_SIZE, LANDMARKS, contact_sheet, crop_
 from senet import BATCH_NORM_DECAY, SENet
 
 BEST = "best"  # the file in models/ that names the best checkpoint, as `checkpoint` names the last
-SHUFFLE = 1024  # records, 100 MB; the files are in random order already
+SHUFFLE = 512  # records, 50 MB; the files are in random order already
 CURVE_STEPS = 20  # between two points of the training curves
 SHOWN_CROPS = 10
 RED = (0, 0, 255)
@@ -75,24 +75,42 @@ def find_records(folder, side):
     paths = sorted(str(path) for path in Path(folder).glob(f"{side}*.tfrecords"))
     if not paths:
         raise ValueError(f"no {side}*.tfrecords in {folder}: run python prepare_tfrecords.py")
-    mend = "write it again with python prepare_tfrecords.py"
     total, records = np.zeros(2 * LANDMARKS), 0
     for path in paths:
-        try:
-            for record in tf.io.tf_record_iterator(path):
-                feature = tf.train.Example.FromString(record).features.feature
-                image, label = b"".join(feature["image"].bytes_list.value), feature["label"].float_list.value
-                if (len(image), len(label)) != (IMAGE_SIZE * IMAGE_SIZE * 3, 2 * LANDMARKS):
-                    raise ValueError(
-                        f"{path} holds a record of {len(image)} image bytes and {len(label)} label numbers: {mend}"
-                    )
-                total += label
-                records += 1
-        except (tf.errors.DataLossError, DecodeError):
-            raise ValueError(f"{path} is damaged or cut short: {mend}") from None
+        for feature in read_features(path):
+            total += feature["label"].float_list.value
+            records += 1
     if not records:
-        raise ValueError(f"no record in {', '.join(paths)}: {mend}")
+        raise ValueError(f"no record in {', '.join(paths)}: write it again with python prepare_tfrecords.py")
     return paths, total / records
+
+
+def read_features(path):
+    """The records of one file, outside a graph.
+
+    Args:
+        path: str or Path.
+
+    Yields:
+        a record's features at a time, by name, as tf.train.Example has them; "image" and "label" are of SPEC 3's sizes.
+
+    Raises:
+        ValueError: the file is missing, damaged or holds records of another size; the message names it.
+    """
+    mend = "write it again with python prepare_tfrecords.py"
+    try:
+        for record in tf.io.tf_record_iterator(str(path)):
+            feature = tf.train.Example.FromString(record).features.feature
+            image, label = b"".join(feature["image"].bytes_list.value), feature["label"].float_list.value
+            if (len(image), len(label)) != (IMAGE_SIZE * IMAGE_SIZE * 3, 2 * LANDMARKS):
+                raise ValueError(
+                    f"{path} holds a record of {len(image)} image bytes and {len(label)} label numbers: {mend}"
+                )
+            yield feature
+    except tf.errors.NotFoundError:
+        raise ValueError(f"no file {path}: python prepare_tfrecords.py writes the records") from None
+    except (tf.errors.OpError, DecodeError):
+        raise ValueError(f"{path} is damaged or cut short: {mend}") from None
 
 
 def read_batches(paths, batch_size, seed=None, augment_from=None):

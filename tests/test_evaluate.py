@@ -79,14 +79,17 @@ def test_a_folder_gives_what_its_records_give(tmp_path, small_set, run, records)
 
 def test_shaken_crops_lie_where_their_boxes_say(small_set):
     faces = evaluate.read_folder(small_set)
-    crops, boxes = evaluate.shake_boxes(faces, np.random.default_rng(1))
-    moved = (boxes - faces.boxes) / np.tile(faces.boxes[:, 2:] - faces.boxes[:, :2], 2)
-    assert moved.std() == pytest.approx(evaluate.SHAKE, rel=0.2)
-    for crop, (x_min, y_min, x_max, y_max), photo in zip(crops, boxes, faces.photos, strict=True):
+    moved = []
+    for (crops, boxes), box, photo in zip(evaluate.shake_boxes(faces), faces.boxes, faces.photos, strict=True):
+        assert len(crops) == evaluate.SHAKES
+        moved.append((boxes - box) / np.tile(box[2:] - box[:2], 2))
         picture = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
         padded = np.pad(picture, ((500, 500), (500, 500), (0, 0)))
-        cut = padded[y_min + 500 : y_max + 500, x_min + 500 : x_max + 500]
-        np.testing.assert_array_equal(crop, cv2.resize(cut, (128, 128), interpolation=cv2.INTER_LINEAR))
+        for crop, (x_min, y_min, x_max, y_max) in zip(crops, boxes, strict=True):
+            cut = padded[y_min + 500 : y_max + 500, x_min + 500 : x_max + 500]
+            np.testing.assert_array_equal(crop, cv2.resize(cut, (128, 128), interpolation=cv2.INTER_LINEAR))
+    assert np.std(moved) == pytest.approx(evaluate.SHAKE, rel=0.1)
+    assert np.abs(np.mean(moved, axis=(0, 1))).max() < evaluate.SHAKE / 3
 
 
 def test_yaw_from_the_points_is_near_that_of_the_pose_file(tmp_path, run):
