@@ -351,11 +351,6 @@ def without_debias(crops, is_training=False, *args, batch_norm_decay=None, **opt
     return senet.SENet(crops, is_training, *args, **options)
 
 
-def huber(error, knee=0.02):
-    """The smooth L1 of an error in sides of the crop: a parabola up to the knee."""
-    return tf.where(tf.abs(error) < knee, tf.square(error) / (2 * knee), tf.abs(error) - knee / 2)
-
-
 def wing(error, width=10 / IMAGE_SIZE, curvature=2 / IMAGE_SIZE):
     """Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018, (5); 10 and 2 pixels, as there."""
     size = tf.abs(error)
@@ -368,20 +363,12 @@ RECIPES = {
     "the default recipe": ([], {}),
     "plain initial values": ([], {"start_awake": lambda mean_face: tf.no_op()}),
     "fully connected layers at the full learning rate": ([], {"CONNECTED_RATE": 1}),
-    "learning rate 0.001": (["--learning_rate", "0.001"], {}),
-    "learning rate 0.01": (["--learning_rate", "0.01"], {}),
-    "no warm-up": ([], {"WARM_STEPS": 1}),
-    "no cosine": ([], {"cosine": lambda done: 1.0}),
     "moving averages not debiased": ([], {"SENet": without_debias}),
-    "no averaging of weights": ([], {"AVERAGE_DECAY": 0.0}),
     "mean squared error": ([], {"LOSSES": {"best": tf.square}}),
-    "smooth L1": ([], {"LOSSES": {"best": huber}}),
     "Wing loss": ([], {"LOSSES": {"best": wing}}),
-    "no dropout": (["--keep_prob", "1"], {}),
     "no augmentation but the mirror": ([], {"GROWTH_STEPS": math.inf}),
     "all the augmentation from the first step": ([], {"GROWTH_STEPS": 1e-9}),
     "batch 16": (["--batch_size", "16"], {}),
-    "batch 64": (["--batch_size", "64"], {}),
     "the original recipe": (["--recipe", "original"], {}),
 }
 
