@@ -97,11 +97,17 @@ def plain(frozen):
 
     definition = tf.graph_util.extract_sub_graph(definition, [OUTPUT])
     if foreign := {node.op for node in definition.node} - PLAIN_OPS:
-        raise ValueError(f"not an inference graph of senet.py: {', '.join(sorted(foreign))} in it")
+        raise ValueError(f"not an inference graph of senet.py: it holds {', '.join(sorted(foreign))}")
     definition.versions.CopyFrom(frozen.versions)
     with tf.Graph().as_default() as graph:
         # Old readers refuse attributes they do not know, unless they are left out for being the default.
         return tf.train.export_meta_graph(graph_def=definition, graph=graph, strip_default_attrs=True).graph_def
+
+
+def open_pb(path):
+    """Loads a frozen graph: function of crops (uint8 or float32 [N, 128, 128, 3]) that returns float32 [N, 136]."""
+    session = tf.Session(graph=load_graph(path))
+    return lambda crops: predict(session, crops)
 
 
 def to_tflite(pb):
@@ -194,12 +200,6 @@ def keep(output, content, open_file, crops, expected, tolerance):
         raise ValueError(f"cannot write {output}: {error.strerror}") from None
     print(f"{output} written, {output.stat().st_size / 1e6:.2f} MB")
     return outputs
-
-
-def open_pb(path):
-    """Loads a frozen graph: function of crops (uint8 or float32 [N, 128, 128, 3]) that returns float32 [N, 136]."""
-    session = tf.Session(graph=load_graph(path))
-    return lambda crops: predict(session, crops)
 
 
 def main():
