@@ -4,13 +4,15 @@ Usage:
     python bench.py                          # on data/300W_LP, else data/sample; landmark.pb, else models/landmark.pb
     python bench.py --data ~/300W_LP
     python bench.py --data ~/300W_LP --recipe    # instead: what each part of train.py's default recipe is worth
+    python bench.py --data ~/300W_LP --loaders   # instead: landmark.pb in other programs, beside dlib's 68 points
 
-Takes about five minutes, the second most of an hour; leave the machine alone meanwhile.
+Takes about five minutes, the second most of an hour, the third two minutes; leave the machine alone meanwhile.
 """
 
 import argparse
 import collections
 import contextlib
+import importlib.metadata
 import math
 import multiprocessing
 import os
@@ -29,6 +31,7 @@ import tensorflow.compat.v1 as tf
 
 import senet
 import train
+from freeze_graph import open_onnx, open_tflite, to_onnx, to_tflite
 from prepare_tfrecords import (
     IMAGE_SIZE,
     LANDMARKS,
@@ -281,15 +284,10 @@ def bench_preparation(landmarks, out):
 def bench_inference(pb):
     """Prints the inference table."""
     print(f"\n## Inference, {pb}\n\n| threads | ms at batch 1 | faces/s at batch {BATCH} |\n|---|---|---|")
+    crops = np.zeros([BATCH, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8)
     for threads in sorted({1, CORES}):
-        config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
-        with tf.Session(graph=load_graph(pb), config=config) as session:
-            seconds = {}
-            for count in 1, BATCH:
-                crops = np.zeros([count, IMAGE_SIZE, IMAGE_SIZE, 3], np.float32)
-                times = [_seconds(lambda c=crops, s=session: predict(s, c)) for _ in range(60)]
-                seconds[count] = statistics.median(times[10:])
-        print(f"| {threads} | {1000 * seconds[1]:.1f} | {BATCH / seconds[BATCH]:.0f} |")
+        (ms, rate, _), _ = _in_process(time_loader, load_tensorflow, pb, threads, crops)
+        print(f"| {threads} | {ms:.1f} | {rate:.0f} |")
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "test_pb.py", "--pb", str(pb), "--output", folder]
         began = time.perf_counter()
@@ -397,10 +395,102 @@ def bench_recipe(records):
         print(f"| {name} | " + " | ".join(f"{error:.2%}" for error in errors) + " |", flush=True)
 
 
+# Loaders
+
+
+def load_tensorflow(pb, threads):
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+    session = tf.Session(graph=load_graph(pb), config=config)
+    return lambda crops: predict(session, crops)
+
+
+def load_opencv(pb, threads):
+    cv2.setNumThreads(threads)
+    net = cv2.dnn.readNetFromTensorflow(str(pb))
+
+    def run(crops):
+        net.setInput(cv2.dnn.blobFromImages(crops))
+        return net.forward()
+
+    return run
+
+
+def load_tflite(pb, threads):
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(to_tflite(pb))
+        return open_tflite(file.name, threads)
+
+
+def load_onnx(pb, threads):
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(to_onnx(pb))
+        return open_onnx(file.name, threads)
+
+
+def load_dlib(pb, threads):
+    """Another model. It takes a picture and a box, face by face, and has no threads. It gets the crop, and the box of
+    the points that SPEC 2's margins leave in it."""
+    import dlib
+
+    package = importlib.metadata.distribution("face_recognition_models")
+    model = package.locate_file("face_recognition_models/models/shape_predictor_68_face_landmarks.dat")
+    predictor = dlib.shape_predictor(str(model))
+    box = dlib.rectangle(*(round(share * IMAGE_SIZE) for share in (0.05, 0.22, 0.95, 0.95)))
+
+    def run(crops):
+        points = [[(point.x, point.y) for point in predictor(crop, box).parts()] for crop in crops]
+        return np.reshape(points, [len(crops), 2 * LANDMARKS]) / IMAGE_SIZE
+
+    return run
+
+
+# Functions of a Path of landmark.pb and a number of threads; each returns a function from uint8 crops [N, 128, 128, 3]
+# to points [N, 136] as shares of the crop.
+LOADERS = {
+    "TensorFlow, session": load_tensorflow,
+    f"OpenCV {cv2.__version__}, dnn": load_opencv,
+    "TFLite": load_tflite,
+    "ONNX Runtime": load_onnx,
+    "dlib's own 68 points": load_dlib,
+}
+
+
+def time_loader(load, pb, threads, crops):
+    """(ms at batch 1, faces/s with all crops in a batch, points on them), or the name of a package that is missing."""
+    try:
+        run = load(pb, threads)
+    except ImportError as error:
+        return error.name
+    medians = []
+    for batch in crops[:1], crops:
+        times = [_seconds(lambda b=batch: run(b)) for _ in range(40)]
+        medians.append(statistics.median(times[10:]))
+    return 1000 * medians[0], len(crops) / medians[1], run(crops)
+
+
+def bench_loaders(pb, crops):
+    """Prints the loaders table."""
+    print(f"\n## {pb} in other programs, on {len(crops)} crops\n")
+    print(f"| | threads | ms at batch 1 | faces/s at batch {len(crops)} | mean difference |\n|---|---|---|---|---|")
+    expected = None
+    for name, load in LOADERS.items():
+        for threads in (1,) if load is load_dlib else (1, 2):
+            # Each in a process: the first session's threads are TensorFlow's for good.
+            answer, _ = _in_process(time_loader, load, pb, threads, crops)
+            if isinstance(answer, str):
+                print(f"| {name} | | no {answer} here: left out | | |")
+                break
+            ms, rate, points = answer
+            expected = points if expected is None else expected
+            off = np.abs(points - expected).mean()
+            print(f"| {name} | {threads} | {ms:.2f} | {rate:.0f} | {off:.0e} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET if REAL_SET.is_dir() else SAMPLE_SET, metavar="DIR")
     parser.add_argument("--recipe", action="store_true", help="measure the recipe instead of the speed")
+    parser.add_argument("--loaders", action="store_true", help="measure landmark.pb in other programs instead")
     args = parser.parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
     landmarks = find_faces([args.data])
@@ -414,6 +504,8 @@ def main():
             write_records(landmarks, out, CORES)
             return bench_recipe(out)
         try:
+            if args.loaders:
+                return bench_loaders(default_pb(), np.stack([read_face(path)[0] for path in landmarks[:BATCH]]))
             bench_inference(default_pb())
         except ValueError as error:
             sys.exit(str(error))

@@ -45,7 +45,8 @@ def load_graph(path):
         tf.Graph that holds INPUT_NAME and OUTPUT_NAME.
 
     Raises:
-        ValueError: the file is missing, no graph, or lacks the two names; the message names it.
+        ValueError: the file is missing, no graph, lacks the two names, or was frozen in training mode; the message
+            names it.
     """
     definition = tf.GraphDef()
     try:
@@ -61,6 +62,9 @@ def load_graph(path):
             graph.get_tensor_by_name(name)
         except KeyError:
             raise ValueError(f"{path} has no {name}: it is the graph of another network") from None
+    for op in graph.get_operations():  # a training graph loads everywhere, and its points are off by a quarter
+        if op.type == "RandomUniform" or op.type.startswith("FusedBatchNorm") and op.get_attr("is_training"):
+            raise ValueError(f"{path} is a frozen training graph ({op.name}): write one with python freeze_graph.py")
     return graph
 
 

@@ -1,9 +1,13 @@
 import json
+import re
 import shutil
+import sys
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from conftest import REPO
 
 PROGRAM = """
 import json
@@ -45,13 +49,109 @@ def test_another_program_loads_it_by_name_and_gets_the_checkpoints_points(
     np.testing.assert_allclose(one, expected[:1], atol=1e-5)
 
 
-def test_frozen_graph_has_no_variables(landmark_pb):
-    definition = tf.GraphDef.FromString(landmark_pb.read_bytes())
-    kinds = {node.op for node in definition.node}
-    assert not {kind for kind in kinds if "Var" in kind or kind in ("Assign", "RestoreV2", "SaveV2", "IteratorGetNext")}
-    assert "Const" in kinds
-    assert [node.name for node in definition.node if node.op == "Placeholder"] == ["Placeholder"]
-    assert 4e6 < landmark_pb.stat().st_size < 4.3e6
+# The ops every reader has, each with the only attributes that TensorFlow 1.0 knew and that have no default.
+PLAIN = {
+    "Placeholder": {"dtype", "shape"},
+    "Const": {"dtype", "value"},
+    "Conv2D": {"T", "padding", "strides"},
+    "AvgPool": {"T", "ksize", "padding", "strides"},
+    **dict.fromkeys(["BiasAdd", "Relu", "Mean", "MatMul", "Sigmoid", "Reshape", "Mul", "Add", "Identity"], {"T"}),
+}
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_frozen_graph_holds_only_what_every_reader_knows(shipped, landmark_pb):
+    path = REPO / "models" / "landmark.pb" if shipped else landmark_pb
+    definition = tf.GraphDef.FromString(path.read_bytes())
+    for node in definition.node:
+        assert set(node.attr) == PLAIN[node.op], node.name
+    kinds = [node.op for node in definition.node]
+    assert (kinds.count("Conv2D"), kinds.count("BiasAdd"), kinds.count("Placeholder")) == (17, 27, 1)
+    (source,) = [node for node in definition.node if node.op == "Placeholder"]
+    assert source.name == "Placeholder" and source.attr["dtype"].type == tf.float32
+    assert [dim.size for dim in source.attr["shape"].shape.dim] == [-1, 128, 128, 3]
+    assert definition.node[-1].name == "fully_connected_9/Relu"
+    assert not definition.library.function
+    # A reader compares its own version with these two, and not with the producer.
+    assert definition.versions.min_consumer == 0 and not definition.versions.bad_consumers
+    assert 4e6 < path.stat().st_size < 4.1e6
+
+
+@pytest.fixture(scope="module", params=[0.8, 1.0])
+def training_graph(request, live_checkpoint):
+    """A network frozen in training mode, with dropout and without: GraphDef."""
+    from senet import SENet, crops_placeholder
+
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        SENet(crops_placeholder(), is_training=True, keep_prob=request.param)
+        tf.train.Saver().restore(session, live_checkpoint)
+        return tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), ["fully_connected_9/Relu"])
+
+
+def test_training_graph_is_not_frozen(training_graph):
+    import freeze_graph
+
+    with pytest.raises(ValueError, match="it holds .*FusedBatchNormV3"):
+        freeze_graph.plain(training_graph)
+
+
+def test_frozen_training_graph_of_others_is_not_loaded(training_graph, tmp_path, make, says):
+    stripped = tf.GraphDef.FromString(training_graph.SerializeToString())
+    for node in stripped.node:
+        if node.op == "FusedBatchNormV3":
+            del node.attr["is_training"]  # the default is True
+    pb = tmp_path / "training.pb"
+    cv2.imwrite(str(tmp_path / "a.jpg"), make.photo(0))
+    for definition in training_graph, stripped:
+        pb.write_bytes(definition.SerializeToString())
+        message = says("test_pb", "--pb", pb, "--images", tmp_path, "--output", tmp_path / "drawn")
+        assert str(pb) in message and "training graph" in message
+    assert not (tmp_path / "drawn").exists()
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_other_formats_give_the_checkpoints_points_for_any_number_of_crops(
+    suffix, landmark_pb, live_checkpoint, crops, checkpoint_outputs
+):
+    import freeze_graph
+
+    run = {".tflite": freeze_graph.open_tflite, ".onnx": freeze_graph.open_onnx}[suffix](
+        landmark_pb.with_suffix(suffix)
+    )
+    expected = checkpoint_outputs(live_checkpoint, crops)
+    for count in 1, 32, 2:
+        np.testing.assert_allclose(run(crops[:count]), expected[:count], atol=1e-4)
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(landmark_pb, crops, tmp_path):
+    import freeze_graph
+
+    output = tmp_path / "landmark.tflite"
+    output.write_bytes(b"the old one")
+    model = landmark_pb.with_suffix(".tflite")
+    expected = freeze_graph.open_tflite(model)(crops)
+    arguments = output, model.read_bytes(), freeze_graph.open_tflite, crops.astype(np.float32)
+    with pytest.raises(ValueError, match="landmark.tflite was not written"):
+        freeze_graph.keep(*arguments, expected + np.float32(2e-4), 1e-4)
+    assert output.read_bytes() == b"the old one" and not list(tmp_path.glob(".partial*"))
+    freeze_graph.keep(*arguments, expected + np.float32(5e-5), 1e-4)
+    assert output.read_bytes() == model.read_bytes()
+
+
+def test_onnx_without_its_packages_names_the_line_that_installs_them(records, tmp_path, says, monkeypatch):
+    dev = (REPO / "requirements-dev.txt").read_text()
+    wanted = re.search(r"^(tf2onnx.+)\n(onnxruntime.+)$", dev, re.MULTILINE)
+    for package in "tf2onnx", "onnxruntime":
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, package, None)  # Python's own way to say that there is none
+            message = says(*freeze_arguments(records, tmp_path / "a.pb", "--onnx", tmp_path / "a.onnx"))
+        assert message.endswith(f'pip install "{wanted[1]}" "{wanted[2]}"')
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_formats_in_one_file_are_refused(records, tmp_path, stop):
+    code, message = stop(*freeze_arguments(records, tmp_path / "a", "--tflite", tmp_path / "a"))
+    assert code == 2 and "--tflite" in message
 
 
 def test_a_checkpoint_of_few_steps_freezes(trained, records, tmp_path, run):
