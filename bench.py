@@ -503,12 +503,14 @@ def main():
         if args.recipe:
             write_records(landmarks, out, CORES)
             return bench_recipe(out)
+        pb = default_pb()
         try:
-            if args.loaders:
-                return bench_loaders(default_pb(), np.stack([read_face(path)[0] for path in landmarks[:BATCH]]))
-            bench_inference(default_pb())
+            load_graph(pb)  # the processes below have no one to tell
         except ValueError as error:
             sys.exit(str(error))
+        if args.loaders:
+            return bench_loaders(pb, np.stack([read_face(path)[0] for path in landmarks[:BATCH]]))
+        bench_inference(pb)
         bench_preparation(landmarks, out)
         bench_training(out)
         bench_growth(landmarks[:500], out)
