@@ -362,6 +362,7 @@ RECIPES = {
     "plain initial values": ([], {"start_awake": lambda mean_face: tf.no_op()}),
     "fully connected layers at the full learning rate": ([], {"CONNECTED_RATE": 1}),
     "moving averages not debiased": ([], {"SENet": without_debias}),
+    "no averaging of weights": ([], {"AVERAGE_DECAY": 0.0}),
     "mean squared error": ([], {"LOSSES": {"best": tf.square}}),
     "Wing loss": ([], {"LOSSES": {"best": wing}}),
     "no augmentation but the mirror": ([], {"GROWTH_STEPS": math.inf}),
