@@ -59,7 +59,7 @@ YUNET = "face_detection_yunet_2023mar.onnx"
 YUNET_URL = f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{YUNET}"
 DETECTOR_SIDE = 640  # the detector sees a picture no longer than this, pixels: faces from a 20th of it
 # The corners of the crop of SPEC 2 in a detector's box, x y as shares of its sides: data/fit_detector.py.
-HAAR_CROP = np.array([[0.0, 0.0], [1.0, 1.0]])
+HAAR_CROP = np.array([[0.046, -0.015], [0.953, 1.102]])
 # Not fitted: its training faces (WIDER FACE) are boxed from forehead to chin, as the crop is but for its margins.
 YUNET_CROP = np.array([[0.0, 0.0], [1.0, 1.0]])
 NUDGE = 0.05  # a face's points are the mean over two crops, this share of the sides off its box to either side
@@ -174,14 +174,14 @@ def detect_boxes(detector, picture):
     """
     scale = min(1, DETECTOR_SIDE / max(picture.shape[:2]))
     seen = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
-    if isinstance(detector, cv2.FaceDetectorYN):
+    is_yunet = isinstance(detector, cv2.FaceDetectorYN)
+    if is_yunet:
         detector.setInputSize(seen.shape[1::-1])
         found = detector.detect(seen)[1]
     else:
         # Two neighbours keep faces that the usual three or five lose; what is none, settle sorts out.
         found = detector.detectMultiScale(cv2.cvtColor(seen, cv2.COLOR_BGR2GRAY), 1.1, 2, minSize=(32, 32))
-    found = np.array([] if found is None else found, np.float64)
-    found = found.reshape(len(found), -1)[:, :4].reshape(-1, 4) / scale
+    found = np.array([] if found is None else found, np.float64).reshape(-1, 15 if is_yunet else 4)[:, :4] / scale
     return np.hstack([found[:, :2], found[:, :2] + found[:, 2:]])
 
 
