@@ -58,6 +58,7 @@ SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 YUNET = "face_detection_yunet_2023mar.onnx"
 YUNET_URL = f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{YUNET}"
 DETECTOR_SIDE = 640  # the detector sees a picture no longer than this, pixels: faces from a 20th of it
+HAAR_MARGIN = 0.1  # around what the cascade sees, in its longer side
 # The corners of the crop of SPEC 2 in a detector's box, x y as shares of its sides: data/fit_detector.py.
 HAAR_CROP = np.array([[0.046, -0.015], [0.953, 1.102]])
 # Not fitted: its training faces (WIDER FACE) are boxed from forehead to chin, as the crop is but for its margins.
@@ -176,14 +177,18 @@ def detect_boxes(detector, picture):
     """
     scale = min(1, DETECTOR_SIDE / max(picture.shape[:2]))
     seen = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
-    is_yunet = isinstance(detector, cv2.FaceDetectorYN)
-    if is_yunet:
+    if isinstance(detector, cv2.FaceDetectorYN):
         detector.setInputSize(seen.shape[1::-1])
         found = detector.detect(seen)[1]
+        found = np.empty([0, 4]) if found is None else found[:, :4]
     else:
-        # Two neighbours keep faces that the usual three or five lose; what is none, settle sorts out.
-        found = detector.detectMultiScale(cv2.cvtColor(seen, cv2.COLOR_BGR2GRAY), 1.1, 2, minSize=(32, 32))
-    found = np.array([] if found is None else found, np.float64).reshape(-1, 15 if is_yunet else 4)[:, :4] / scale
+        # With a margin a cascade finds 94% of faces cut by the photo's edge, without it 70%. Two neighbours keep faces
+        # that the usual three or five lose; what is none, settle sorts out.
+        margin = round(HAAR_MARGIN * max(seen.shape[:2]))
+        grey = cv2.cvtColor(seen, cv2.COLOR_BGR2GRAY)
+        grey = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
+        found = np.reshape(detector.detectMultiScale(grey, 1.1, 2, minSize=(32, 32)), (-1, 4)) - [margin, margin, 0, 0]
+    found = found.astype(np.float64) / scale
     return np.hstack([found[:, :2], found[:, :2] + found[:, 2:]])
 
 
