@@ -4,6 +4,7 @@ Usage:
     python evaluate.py --records data/test.tfrecords                 # the held-out tenth
     python evaluate.py --data ~/300W_LP                              # a folder in the 300W_LP layout
     python evaluate.py --pb a.pb --pb b.pb --data ~/AFLW --output out
+    python evaluate.py --records data/test.tfrecords --detect        # on whole photos too, as test_pb.py --detect
 
 --output DIR writes results.json, ced.png (cumulative error curves) and worst.png (the 25 worst faces of the first
 --pb, true points green, predicted ones red).
@@ -42,7 +43,17 @@ from prepare_tfrecords import (
     to_photo,
     whole_file,
 )
-from test_pb import OWN_PB, SHIPPED_PB, default_pb, load_graph, predict
+from test_pb import (
+    OVERLAP,
+    OWN_PB,
+    SHIPPED_PB,
+    default_pb,
+    detect_faces,
+    load_detector,
+    load_graph,
+    overlap,
+    predict,
+)
 from train import RED, nme, read_features
 
 BATCH = 32
@@ -221,6 +232,35 @@ def evaluate(session, faces):
     return results, predicted
 
 
+def detect_points(session, detector, faces):
+    """The faces found in their whole photos.
+
+    Args:
+        session: tf.Session on a graph of test_pb.load_graph.
+        detector: of test_pb.load_detector.
+        faces: Faces, each with its photo.
+
+    Returns:
+        (points float64 [N, 68, 2] in pixels of the photo, NaN where no face overlaps the true crop; seconds of each
+        photo, float [N]).
+
+    Raises:
+        ValueError: a face has no photo.
+    """
+    if not all(faces.photos):
+        raise ValueError("--detect needs the photos, and these records hold none: python prepare_tfrecords.py")
+    points, seconds = np.full(faces.points.shape, np.nan), []
+    for i, photo in enumerate(tqdm(faces.photos, "detect", unit="photo", disable=None)):
+        picture = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
+        began = time.perf_counter()
+        found = detect_faces(session, detector, picture)
+        seconds.append(time.perf_counter() - began)
+        shared = [overlap(face.box, faces.boxes[i]) for face in found]
+        if max(shared, default=0) > OVERLAP:
+            points[i] = found[np.argmax(shared)].points
+    return points, np.array(seconds)
+
+
 # Output
 
 
@@ -270,6 +310,8 @@ def main():
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, metavar="DIR", help="a folder in the 300W_LP layout")
     source.add_argument("--records", type=Path, nargs="+", metavar="FILE", help="record files")
+    parser.add_argument("--detect", action="store_true", help="find the faces in their whole photos too")
+    parser.add_argument("--detector", type=Path, metavar="FILE", help="as of test_pb.py")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write results.json and the pictures")
     args = parser.parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
@@ -281,8 +323,14 @@ def main():
             began = time.monotonic()
             with tf.Session(graph=load_graph(path)) as session:
                 results[path], predicted = evaluate(session, faces)
-            crops = len(faces.names) * (1 + SHAKES)
-            print(f"\n{path}: {crops} crops, {crops / (time.monotonic() - began):.0f} a second")
+                crops = len(faces.names) * (1 + SHAKES)
+                print(f"\n{path}: {crops} crops, {crops / (time.monotonic() - began):.0f} a second")
+                if args.detect:
+                    detected, seconds = detect_points(session, load_detector(args.detector), faces)
+                    found = np.isfinite(detected[:, 0, 0])
+                    print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
+                    results[path]["detected"] = measure_faces(detected[found], faces.points[found])
+                    results[path]["true crops"] = measure_faces(predicted[found], faces.points[found])
             print_table(results[path])
             curves[path] = nme(predicted, faces.points)[0]
             files.setdefault("worst.png", draw_worst(faces, predicted, curves[path]))

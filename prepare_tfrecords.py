@@ -226,18 +226,19 @@ def _hash(text):
 # Drawing
 
 
-def draw_landmarks(picture, points, colour=GREEN):
+def draw_landmarks(picture, points, colour=GREEN, side=None):
     """Draws 68 points and the lines along the parts of the face into a picture, at its own size.
 
     Args:
         picture: uint8 [H, W, 3], BGR, changed in place.
         points: [68, 2] x, y in pixels of the picture.
         colour: BGR.
+        side: of the face in pixels, which the dots grow with; the picture's shorter one if it is not said.
     """
-    side = min(picture.shape[:2])
+    side = side or min(picture.shape[:2])
     radius = max(1, round(side / 150))
     shift = 4  # OpenCV draws at 1/16 pixel
-    fixed = np.round(np.clip(points, -side, 2 * max(picture.shape)) * 2**shift).astype(np.int32)
+    fixed = np.round(np.clip(points, -max(picture.shape), 2 * max(picture.shape)) * 2**shift).astype(np.int32)
     for lines in PARTS.values():
         for line in lines:
             cv2.polylines(picture, [fixed[list(line)]], False, colour, max(1, radius // 3), cv2.LINE_AA, shift)

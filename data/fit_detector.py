@@ -1,0 +1,99 @@
+"""Fits where the crop of SPEC 2 lies in the boxes of a face detector, for test_pb.py's HAAR_CROP and YUNET_CROP.
+
+Usage:
+    python data/fit_detector.py                               # data/300W_LP, the cascade that OpenCV 4 ships
+    python data/fit_detector.py --data ~/300W_LP --detector face_detection_yunet_2023mar.onnx
+
+Fits on the training faces alone and prints how far the boxes are from the true crops on the test faces, before and
+after. Each of the four numbers is a median over faces of where that side of the crop lies in the box: the number with
+the least mean absolute error.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from prepare_tfrecords import (  # noqa: E402
+    REAL_SET,
+    crop_box,
+    face_name,
+    find_faces,
+    photo_path,
+    read_picture,
+    read_points,
+    split_faces,
+    to_crop,
+    to_photo,
+)
+from test_pb import OVERLAP, detect_boxes, load_detector, overlap  # noqa: E402
+
+
+def match_faces(detector, landmarks):
+    """The detector's box on each face's photo that overlaps the true crop best.
+
+    Args:
+        detector: of test_pb.load_detector.
+        landmarks: Paths as prepare_tfrecords.find_faces returns them.
+
+    Returns:
+        (number of the face in landmarks int [M], box of the detector, true crop: float64 [M, 2, 2], corners x y) of
+        the faces it finds; a file that cannot be used is reported and left out.
+    """
+    rows = []
+    for i, path in enumerate(tqdm(landmarks, unit="face", disable=None)):
+        try:
+            crop = crop_box(read_points(path))
+            boxes = detect_boxes(detector, read_picture(photo_path(path))[0])
+        except ValueError as error:
+            print(f"{path}: {error}; left out", file=sys.stderr)
+            continue
+        box = max(boxes.tolist(), key=lambda box: overlap(box, crop), default=crop)
+        if len(boxes) and overlap(box, crop) > OVERLAP:
+            rows.append((i, box, crop))
+    if not rows:
+        raise ValueError("the detector finds none of the faces")
+    numbers, boxes, crops = zip(*rows, strict=True)
+    return np.array(numbers), np.array(boxes, float), np.array(crops, float)
+
+
+def print_errors(name, boxes, crops):
+    """Prints how far boxes are from true crops, float64 [M, 4] each: each side, as a share of the crop's side."""
+    errors = np.abs(boxes - crops) / np.tile(crops[:, 2:] - crops[:, :2], 2)
+    shared = [overlap(box, crop) for box, crop in zip(boxes, crops, strict=True)]
+    sides = " ".join(f"{100 * side:7.1f}" for side in (*errors.mean(0), errors.mean()))
+    percentiles = " ".join(f"{100 * side:7.1f}" for side in np.percentile(errors, [50, 90, 99]))
+    print(f"{name:8}{sides} {percentiles} {np.mean(shared):9.3f} {np.percentile(shared, 10):9.3f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=REAL_SET, metavar="DIR", help=f"({REAL_SET})")
+    parser.add_argument("--detector", type=Path, metavar="FILE", help="YuNet's ONNX file (the cascade of OpenCV 4)")
+    args = parser.parse_args()
+    landmarks = find_faces([args.data])
+    if not landmarks:
+        sys.exit(f"no landmarks in {args.data}: it has no landmarks/<SET>/<stem>_pts.mat (see data/README.md)")
+    is_test = np.array(split_faces([face_name(path) for path in landmarks]))
+    try:
+        numbers, boxes, crops = match_faces(load_detector(args.detector), landmarks)
+    except ValueError as error:
+        sys.exit(str(error))
+    tested = is_test[numbers]
+    share = to_crop(crops.reshape(-1, 2, 2), boxes)
+    corners = np.median(share[~tested], axis=0)
+    for name, chosen in ("train", ~is_test), ("test", is_test):
+        print(f"{name}: {np.isin(np.flatnonzero(chosen), numbers).mean():.1%} of {chosen.sum()} faces found")
+    print("the test faces' errors, % of the crop's side:")
+    print("           left     top   right  bottom     all  median     90%     99%  IoU mean   IoU 10%")
+    print_errors("before", boxes[tested], crops[tested])
+    print_errors("after", to_photo(corners, boxes[tested]).reshape(-1, 4), crops[tested])
+    name = "YUNET_CROP" if args.detector else "HAAR_CROP"
+    print(f"test_pb.py: {name} = np.array({corners.round(3).tolist()})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,377 @@
+"""Whole photos and videos: test_pb.py --detect, --video, --json, data/fit_detector.py, evaluate.py --detect."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import ENVIRONMENT, REPO
+
+import evaluate
+import test_pb
+from prepare_tfrecords import face_name, find_faces, split_faces
+
+SHIPPED = REPO / "models" / "landmark.pb"
+REAL = (REPO.parent / "shared" / "300W_LP").resolve()
+ASTRONAUT = cv2.imread(str(REPO / "images" / "astronaut.jpg"))
+EXIF_UPSIDE_DOWN = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x03\0\0\0\0\0\0\0"
+
+
+@pytest.fixture(scope="module")
+def session():
+    with tf.Session(graph=test_pb.load_graph(SHIPPED)) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def detector():
+    if not hasattr(cv2, "CascadeClassifier"):
+        pytest.skip(f"OpenCV {cv2.__version__} ships no face cascade")
+    return test_pb.load_detector()
+
+
+@pytest.fixture(scope="module")
+def astronaut(session):
+    """The points of images/astronaut.jpg, taken as the crop it is: [68, 2]."""
+    return test_pb.take_crop(session, ASTRONAUT)[0].points
+
+
+def scene(*places, height=360, width=480):
+    """A blurred background with the astronaut's face at each place (x, y, share of its size)."""
+    noise = np.random.default_rng(0).integers(60, 160, (height, width, 3)).astype(np.uint8)
+    picture = cv2.GaussianBlur(noise, (0, 0), 8)
+    for x, y, scale in places:
+        face = cv2.resize(ASTRONAUT, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        top, left = max(-y, 0), max(-x, 0)
+        face = face[top : height - y, left : width - x]
+        picture[y + top :, x + left :][: face.shape[0], : face.shape[1]] = face
+    return picture
+
+
+def nme(points, true):
+    """Mean distance over the inter-ocular one."""
+    return np.linalg.norm(points - true, axis=-1).mean() / np.linalg.norm(true[36] - true[45])
+
+
+def call(monkeypatch, script, *arguments):
+    monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", *map(str, arguments)])
+    script.main()
+
+
+def read_points(folder):
+    """(rows of points.csv as (picture, points [68, 2]), points.json)."""
+    with (folder / "points.csv").open(newline="") as file:
+        rows = [(name, np.array(numbers, float).reshape(68, 2)) for name, *numbers in list(csv.reader(file))[1:]]
+    return rows, json.loads((folder / "points.json").read_text())
+
+
+# Photos
+
+
+def test_faces_of_whole_photos(tmp_path, monkeypatch, capsys, detector, astronaut):
+    images, output = tmp_path / "photos", tmp_path / "drawn"
+    images.mkdir()
+    places = {
+        "one.png": [(120, 60, 0.5)],
+        "small.png": [(380, 250, 0.15)],
+        "many.png": [(10, 10, 0.4), (250, 20, 0.3), (150, 170, 0.3)],
+        "edge.png": [(-20, 100, 0.5)],
+        "turned.jpg": [(60, 40, 0.5)],
+        "large.png": [(900, 500, 2.0)],
+        "none.png": [],
+    }
+    for name, faces in places.items():
+        size = {"large.png": {"height": 1800, "width": 2400}}.get(name, {})
+        assert cv2.imwrite(str(images / name), scene(*faces, **size))
+    jpeg = cv2.imencode(".jpg", cv2.rotate(scene(*places["turned.jpg"]), cv2.ROTATE_180))[1].tobytes()
+    exif = b"\xff\xe1" + (len(EXIF_UPSIDE_DOWN) + 2).to_bytes(2, "big") + EXIF_UPSIDE_DOWN
+    (images / "turned.jpg").write_bytes(jpeg[:2] + exif + jpeg[2:])
+
+    call(monkeypatch, test_pb, "--pb", SHIPPED, "--detect", "--images", images, "--output", output, "--json")
+
+    said = capsys.readouterr()
+    assert [line for line in said.err.splitlines() if "no face" in line and str(images / "none.png") in line]
+    assert f"{len(places)} pictures" in said.out and "8 faces" in said.out
+    assert (output / "none.png").read_bytes() == (images / "none.png").read_bytes()
+    assert {path.name for path in output.iterdir()} == {*places, "points.csv", "points.json"}
+    rows, entries = read_points(output)
+    assert [entry["picture"] for entry in entries] == sorted(places)
+    for entry in entries:
+        name, faces = entry["picture"], entry["faces"]
+        found = np.array([face["points"] for face in faces]).reshape(-1, 68, 2)
+        np.testing.assert_array_equal(found, np.array([p for row, p in rows if row == name]).reshape(-1, 68, 2))
+        assert len(faces) == len(places[name]), name
+        assert [face["face"] for face in faces] == list(range(len(faces)))
+        assert all(0 < face["milliseconds"] < entry["milliseconds"] for face in faces)
+        for x, y, scale in places[name]:
+            true = astronaut * scale + [x, y]
+            assert min(nme(points, true) for points in found) < 0.05, name
+        drawn = cv2.imread(str(output / name))
+        assert drawn.shape == scene(**{"large.png": {"height": 1800, "width": 2400}}.get(name, {})).shape
+        for box, (x, y) in [(face["box"], point) for face in faces for point in face["points"]]:
+            x_min, y_min, x_max, y_max = box
+            assert x_min < x < x_max and y_min < y < y_max
+            if name.endswith("png") and x >= 0:
+                assert drawn[round(y), round(x), 1] > 180 and drawn[round(y), round(x), [0, 2]].max() < 90
+    assert entries[0]["picture"] == "edge.png" and entries[0]["faces"][0]["box"][0] < 0
+
+
+def test_plain_crops_write_json_too(tmp_path, monkeypatch):
+    images, output = tmp_path / "crops", tmp_path / "drawn"
+    images.mkdir()
+    cv2.imwrite(str(images / "a.png"), ASTRONAUT)
+    call(monkeypatch, test_pb, "--pb", SHIPPED, "--images", images, "--output", output, "--json")
+    ((name, points),), (entry,) = read_points(output)
+    (face,) = entry["faces"]
+    assert entry["picture"] == name == "a.png" and face["box"] == [0, 0, ASTRONAUT.shape[1], ASTRONAUT.shape[0]]
+    np.testing.assert_array_equal(face["points"], points)
+
+
+def test_a_detector_that_cannot_be_had_is_one_line(tmp_path, says, stop, monkeypatch):
+    command = ["test_pb", "--pb", SHIPPED, "--images", REPO / "images", "--output", tmp_path / "drawn"]
+    bad = tmp_path / "bad.onnx"
+    bad.write_text("no network\n")
+    for path in bad, tmp_path / "missing.onnx":
+        message = says(*command, "--detect", "--detector", path)
+        assert str(path) in message and test_pb.YUNET_URL in message
+    code, message = stop(*command, "--detector", bad)
+    assert code == 2 and "--detect" in message
+    monkeypatch.delattr(cv2, "CascadeClassifier", raising=False)  # as in OpenCV 5
+    message = says(*command, "--detect")
+    assert cv2.__version__ in message and test_pb.YUNET_URL in message
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_yunet_gets_the_picture_at_its_size_and_gives_boxes_of_it(tmp_path):
+    """A network with YuNet's inputs and outputs that finds white squares of 64 pixels."""
+    onnx = pytest.importorskip("onnx", reason="the package onnx makes the file")
+    nodes, weights, outputs = [], [], []
+    for stride in 8, 16, 32:
+        for name, channels in ("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10):
+            is_score = name in ("cls", "obj") and stride == 32
+            weight = np.full((channels, 3, stride, stride), is_score / (3 * 255 * stride**2), np.float32)
+            bias = np.array([0.5, 0.5, np.log(2), np.log(2)] if name == "bbox" else [0] * channels, np.float32)
+            key = f"{name}_{stride}"
+            weights += [onnx.numpy_helper.from_array(weight, f"w{key}"), onnx.numpy_helper.from_array(bias, f"b{key}")]
+            nodes.append(
+                onnx.helper.make_node("Conv", ["input", f"w{key}", f"b{key}"], [f"c{key}"], strides=[stride, stride])
+            )
+            nodes.append(onnx.helper.make_node("Transpose", [f"c{key}"], [key], perm=[0, 2, 3, 1]))
+            cells = 640 // stride
+            outputs.append(onnx.helper.make_tensor_value_info(key, 1, [1, cells, cells, channels]))
+    shape = onnx.helper.make_tensor_value_info("input", 1, [1, 3, 640, 640])
+    graph = onnx.helper.make_graph(nodes, "squares", [shape], outputs, weights)
+    opset = [onnx.helper.make_opsetid("", 11)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=6), tmp_path / "squares.onnx")
+    detector = test_pb.load_detector(tmp_path / "squares.onnx")
+    picture = np.zeros((1280, 960, 3), np.uint8)  # twice what the detector sees
+    picture[640:704, 320:384] = 255
+    np.testing.assert_allclose(test_pb.detect_boxes(detector, picture), [[288, 608, 416, 736]], atol=2)
+    assert test_pb.detect_boxes(detector, np.zeros((100, 200, 3), np.uint8)).shape == (0, 4)
+
+
+def test_points_on_no_face_are_refused(session, astronaut):
+    """Where the first look lands on a background, real or of noise, settle says so; on a face it does not."""
+    rng = np.random.default_rng(1)
+    photo = scene((260, 100, 0.4), height=480, width=640)
+    true = astronaut * 0.4 + [260, 100]
+    refused = 0
+    for _ in range(40):
+        x, y = rng.uniform(0, 130), rng.uniform(0, 300)
+        first = test_pb.find_landmarks(session, photo, [(int(x), int(y), int(x) + 110, int(y) + 130)])[0]
+        refused += test_pb.settle(session, photo, first) is None
+        box, points = test_pb.settle(session, photo, true + rng.normal(0, 6, 2))
+        assert nme(points, true) < 0.06
+    assert refused >= 38
+    for outside in [-500, 0], [900, 0], [0, 600]:
+        assert test_pb.settle(session, photo, true + outside) is None
+    assert test_pb.settle(session, photo, np.full((68, 2), 100.0)) is None
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here")
+def test_held_out_photos_are_found_and_as_good_as_with_true_crops(tmp_path, monkeypatch, capsys, detector):
+    landmarks = find_faces([REAL])
+    is_test = split_faces([face_name(path) for path in landmarks])
+    for path in [path for path, test in zip(landmarks, is_test, strict=True) if test][:40]:
+        group = path.parent.name
+        for file in path, REAL / group / path.name.replace("_pts.mat", ".jpg"):
+            link = tmp_path / file.relative_to(REAL)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
+    monkeypatch.setattr(evaluate, "SHAKES", 1)
+    call(monkeypatch, evaluate, "--pb", SHIPPED, "--data", tmp_path, "--detect", "--output", tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["results"][str(SHIPPED)]
+    assert "% of the faces found" in capsys.readouterr().out
+    assert results["detected"]["faces"] >= 36
+    assert results["true crops"]["faces"] == results["detected"]["faces"]
+    assert results["detected"]["nme_mean"] < 1.25 * results["true crops"]["nme_mean"] < 0.07
+
+
+def test_fit_prints_numbers_that_bring_the_boxes_closer(tmp_path, run, make, detector, astronaut):
+    rng = np.random.default_rng(3)
+    for i in range(20):
+        x, y, scale = int(rng.uniform(0, 200)), int(rng.uniform(0, 80)), rng.uniform(0.3, 0.45)
+        points = astronaut * scale + [x, y]
+        make.face(tmp_path, "AFW", f"AFW_{i}_0", i, points, scene((x, y, scale)))
+    make.face(tmp_path, "AFW", "AFW_21_0", 21)  # no face
+    done = run("data/fit_detector.py", "--data", tmp_path)
+    assert done.returncode == 0, done.stderr
+    before, after = (
+        float(re.search(rf"^{name} +(?:[\d.]+ +){{4}}([\d.]+)", done.stdout, re.M)[1]) for name in ("before", "after")
+    )
+    assert after < 0.6 * before and after < 5
+    assert re.search(r"^test_pb.py: HAAR_CROP = np.array\(\[\[[-\d., ]+\], \[[-\d., ]+\]\]\)$", done.stdout, re.M)
+
+
+# Videos
+
+
+class CountingDetector:
+    """A detector that counts how often it is asked."""
+
+    def __init__(self, detector):
+        self.detector, self.calls = detector, 0
+
+    def detectMultiScale(self, *args, **kwargs):
+        self.calls += 1
+        return self.detector.detectMultiScale(*args, **kwargs)
+
+
+def add_noise(frame, rng):
+    """A camera's noise: sigma of 5 levels."""
+    return np.clip(frame + rng.normal(0, 5, frame.shape), 0, 255).round().astype(np.uint8)
+
+
+def follow(session, detector, frames):
+    return [faces for _, faces, _ in test_pb.follow_faces(session, detector, frames)]
+
+
+def test_a_still_face_does_not_shake_and_is_detected_once(session, detector):
+    rng = np.random.default_rng(2)
+    frame, counting = scene((120, 60, 0.4)), CountingDetector(detector)
+    faces = follow(session, counting, [add_noise(frame, rng) for _ in range(110)])
+    assert counting.calls == 1
+    assert [[face.number for face in found] for found in faces] == [[0]] * 110
+    points = np.array([found[0].points for found in faces[10:]])
+    shake = np.sqrt(points.var(0).sum(-1)) / np.linalg.norm(points[0, 36] - points[0, 45])
+    assert shake.max() < 0.003
+
+
+@pytest.mark.parametrize("speed", [2, 4])
+def test_a_moving_face_is_drawn_less_than_a_frame_late(session, detector, speed):
+    """The face goes to and fro; the lag is the one at which least squares fit the drawn points to its way."""
+    rng = np.random.default_rng(3)
+    times, period = np.arange(120), 60
+    way = speed * period / (2 * np.pi) * np.sin(2 * np.pi * times / period)  # its fastest is `speed` pixels a frame
+    still = scene((140, 60, 0.4))
+    moves = [np.float32([[1, 0, x], [0, 1, 0]]) for x in way]
+    frames = [add_noise(cv2.warpAffine(still, move, still.shape[1::-1], borderMode=1), rng) for move in moves]
+    counting = CountingDetector(detector)
+    faces = follow(session, counting, frames)
+    assert counting.calls == 1
+    drawn = np.array([found[0].points[:, 0].mean() for found in faces])[30:]
+
+    def misfit(lag):
+        off = drawn - np.interp(times[30:] - lag, times, way)
+        return ((off - off.mean()) ** 2).sum()
+
+    assert min(np.arange(-2, 6, 0.05), key=misfit) < 1
+
+
+def test_a_face_that_goes_is_let_go_and_found_again(session, detector, astronaut):
+    places = [[(40, 60, 0.4)]] * 5 + [[]] * 5 + [[(200, 90, 0.4)]] * 5 + [[(30, 20, 0.3)]] * 5
+    rng, counting = np.random.default_rng(4), CountingDetector(detector)
+    faces = follow(session, counting, [add_noise(scene(*place), rng) for place in places])
+    assert [len(found) for found in faces] == [len(place) for place in places]
+    assert counting.calls == 1 + 5 + 1 + 1
+    for found, place in zip(faces, places, strict=True):
+        for face, (x, y, scale) in zip(found, place, strict=True):
+            assert nme(face.points, astronaut * scale + [x, y]) < 0.05
+    numbers = [found[0].number for found in faces if found]
+    assert numbers == [0] * 5 + [1] * 5 + [2] * 5
+
+
+def test_one_of_two_faces_is_found_again_without_losing_the_other(session, detector):
+    one, two = (20, 60, 0.4), (250, 80, 0.4)
+    places = [[one, two]] * 4 + [[one]] * 4 + [[one, two]] * 4
+    faces = follow(session, detector, [scene(*place) for place in places])
+    assert [len(found) for found in faces] == [2] * 4 + [1] * 4 + [2] * 4
+    stays = {face.number for face in faces[0] if face.box[0] < 150}
+    assert all(stays < {face.number for face in found} | {-1} for found in faces)
+    assert {face.number for face in faces[-1]} == stays | {2}
+
+
+def write_video(path, frames, rate=25):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, frames[0].shape[1::-1])
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+
+
+def test_video_is_annotated_whole(tmp_path, monkeypatch, capsys, detector, astronaut):
+    places = [[(100 + 2 * i, 60, 0.4)] for i in range(12)] + [[]] * 3
+    write_video(tmp_path / "clip.avi", [scene(*place) for place in places])
+    output = tmp_path / "drawn"
+    call(monkeypatch, test_pb, "--pb", SHIPPED, "--video", tmp_path / "clip.avi", "--output", output, "--json")
+    said = capsys.readouterr().out
+    assert str(output / "clip.mp4") in said and "15 frames" in said and re.search(r"[\d.]+ frames a second", said)
+    assert {path.name for path in output.iterdir()} == {"clip.mp4", "points.csv", "points.json"}
+    rows, entries = read_points(output)
+    assert [entry["picture"] for entry in entries] == list(range(15))
+    assert [name for name, _ in rows] == [str(i) for i in range(12)]
+    video = cv2.VideoCapture(str(output / "clip.mp4"))
+    assert video.get(cv2.CAP_PROP_FPS) == 25
+    for (name, points), ((x, y, scale),) in zip(rows, places[:12], strict=True):
+        frame = video.read()[1].astype(int)
+        assert frame.shape == scene().shape
+        assert nme(points, astronaut * scale + [x, y]) < 0.05, name
+        at = frame[points[:, 1].round().astype(int), points[:, 0].round().astype(int)]
+        assert np.median(at[:, 1] - at[:, [0, 2]].max(-1)) > 60, name
+    assert sum(video.read()[0] for _ in range(9)) == 3
+
+
+def test_a_video_that_cannot_be_read_is_one_line_and_leaves_nothing(tmp_path, says, stop, detector):
+    output = tmp_path / "drawn"
+    command = ["test_pb", "--pb", SHIPPED, "--output", output]
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video\n")
+    for path in bad, tmp_path / "missing.mp4":
+        assert str(path) in says(*command, "--video", path)
+    assert "99" in says(*command, "--camera", 99)
+    assert not list(output.iterdir())
+    code, message = stop(*command[:-1], tmp_path, "--video", bad)
+    assert code == 2 and "--output" in message
+
+
+def test_ctrl_c_leaves_a_whole_video(tmp_path, detector):
+    write_video(tmp_path / "long.avi", [scene((100, 60, 0.4))] * 1000)
+    output = tmp_path / "drawn"
+    command = [sys.executable, "test_pb.py", "--pb", SHIPPED, "--video", tmp_path / "long.avi", "--output", output]
+    with subprocess.Popen(
+        [*map(str, command), "--json"], cwd=REPO, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            partial = output / ".partial-points.json"
+            while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            os.kill(process.pid, signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0 and b"Traceback" not in stderr
+    count = int(re.search(rb"(\d+) frames in", stdout)[1])
+    assert 0 < count < 1000
+    assert {path.name for path in output.iterdir()} == {"long.mp4", "points.csv", "points.json"}
+    rows, entries = read_points(output)
+    video = cv2.VideoCapture(str(output / "long.mp4"))
+    assert len(rows) == len(entries) == count
+    assert sum(iter(lambda: video.read()[0], False)) == count
