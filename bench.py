@@ -12,6 +12,7 @@ Takes about five minutes, the second most of an hour, the third two minutes; lea
 import argparse
 import collections
 import contextlib
+import functools
 import importlib.metadata
 import math
 import multiprocessing
@@ -31,7 +32,7 @@ import tensorflow.compat.v1 as tf
 
 import senet
 import train
-from freeze_graph import open_onnx, open_tflite, to_onnx, to_tflite
+from freeze_graph import open_onnx, open_pb, open_tflite, to_onnx, to_tflite
 from prepare_tfrecords import (
     IMAGE_SIZE,
     LANDMARKS,
@@ -44,7 +45,7 @@ from prepare_tfrecords import (
     read_face,
     write_records,
 )
-from test_pb import default_pb, load_graph, predict
+from test_pb import default_pb, load_graph
 from train import add_training, parse_args, read_batches
 
 CORES = len(os.sched_getaffinity(0))
@@ -286,7 +287,7 @@ def bench_inference(pb):
     print(f"\n## Inference, {pb}\n\n| threads | ms at batch 1 | faces/s at batch {BATCH} |\n|---|---|---|")
     crops = np.zeros([BATCH, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8)
     for threads in sorted({1, CORES}):
-        (ms, rate, _), _ = _in_process(time_loader, load_tensorflow, pb, threads, crops)
+        (ms, rate, _), _ = _in_process(time_loader, open_pb, pb, threads, crops)
         print(f"| {threads} | {ms:.1f} | {rate:.0f} |")
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "test_pb.py", "--pb", str(pb), "--output", folder]
@@ -383,8 +384,8 @@ def train_recipe(name, seed, records):
         with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
             train.train(args)
         (events,) = Path(models, "logs").iterdir()
-        values = [value for event in tf.train.summary_iterator(str(events)) for value in event.summary.value]
-    return [value.simple_value for value in values if value.tag == "test/nme_inter_ocular"][-1]
+        curves = [value for event in tf.train.summary_iterator(str(events)) for value in event.summary.value]
+    return [value.simple_value for value in curves if value.tag == "test/nme_inter_ocular"][-1]
 
 
 def bench_recipe(records):
@@ -399,12 +400,6 @@ def bench_recipe(records):
 # Loaders
 
 
-def load_tensorflow(pb, threads):
-    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
-    session = tf.Session(graph=load_graph(pb), config=config)
-    return lambda crops: predict(session, crops)
-
-
 def load_opencv(pb, threads):
     cv2.setNumThreads(threads)
     net = cv2.dnn.readNetFromTensorflow(str(pb))
@@ -416,16 +411,10 @@ def load_opencv(pb, threads):
     return run
 
 
-def load_tflite(pb, threads):
+def load_converted(convert, open_file, pb, threads):
     with tempfile.NamedTemporaryFile() as file:
-        Path(file.name).write_bytes(to_tflite(pb))
-        return open_tflite(file.name, threads)
-
-
-def load_onnx(pb, threads):
-    with tempfile.NamedTemporaryFile() as file:
-        Path(file.name).write_bytes(to_onnx(pb))
-        return open_onnx(file.name, threads)
+        Path(file.name).write_bytes(convert(pb))
+        return open_file(file.name, threads)
 
 
 def load_dlib(pb, threads):
@@ -448,10 +437,10 @@ def load_dlib(pb, threads):
 # Functions of a Path of landmark.pb and a number of threads; each returns a function from uint8 crops [N, 128, 128, 3]
 # to points [N, 136] as shares of the crop.
 LOADERS = {
-    "TensorFlow, session": load_tensorflow,
+    "TensorFlow, session": open_pb,
     f"OpenCV {cv2.__version__}, dnn": load_opencv,
-    "TFLite": load_tflite,
-    "ONNX Runtime": load_onnx,
+    "TFLite": functools.partial(load_converted, to_tflite, open_tflite),
+    "ONNX Runtime": functools.partial(load_converted, to_onnx, open_onnx),
     "dlib's own 68 points": load_dlib,
 }
 

@@ -44,14 +44,13 @@ from prepare_tfrecords import (
     whole_file,
 )
 from test_pb import (
-    OVERLAP,
     OWN_PB,
     SHIPPED_PB,
     default_pb,
     detect_faces,
     load_detector,
     load_graph,
-    overlap,
+    match_box,
     predict,
 )
 from train import RED, nme, read_features
@@ -255,9 +254,9 @@ def detect_points(session, detector, faces):
         began = time.perf_counter()
         found = detect_faces(session, detector, picture)
         seconds.append(time.perf_counter() - began)
-        shared = [overlap(face.box, faces.boxes[i]) for face in found]
-        if max(shared, default=0) > OVERLAP:
-            points[i] = found[np.argmax(shared)].points
+        best = match_box(faces.boxes[i], [face.box for face in found])
+        if best is not None:
+            points[i] = found[best].points
     return points, np.array(seconds)
 
 
@@ -316,6 +315,7 @@ def main():
     args = parser.parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
     try:
+        detector = load_detector(args.detector) if args.detect else None
         faces = read_folder(args.data) if args.data else read_records(args.records)
         print(PROTOCOL)
         files, results, curves = {}, {}, {}
@@ -325,8 +325,8 @@ def main():
                 results[path], predicted = evaluate(session, faces)
                 crops = len(faces.names) * (1 + SHAKES)
                 print(f"\n{path}: {crops} crops, {crops / (time.monotonic() - began):.0f} a second")
-                if args.detect:
-                    detected, seconds = detect_points(session, load_detector(args.detector), faces)
+                if detector:
+                    detected, seconds = detect_points(session, detector, faces)
                     found = np.isfinite(detected[:, 0, 0])
                     print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
                     results[path]["detected"] = measure_faces(detected[found], faces.points[found])

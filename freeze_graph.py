@@ -104,9 +104,18 @@ def plain(frozen):
         return tf.train.export_meta_graph(graph_def=definition, graph=graph, strip_default_attrs=True).graph_def
 
 
-def open_pb(path):
-    """Loads a frozen graph: function of crops (uint8 or float32 [N, 128, 128, 3]) that returns float32 [N, 136]."""
-    session = tf.Session(graph=load_graph(path))
+def open_pb(path, threads=0):
+    """Loads a frozen graph.
+
+    Args:
+        path: of the file.
+        threads: int, or 0 for TensorFlow's choice; the first session of a process chooses for all of them.
+
+    Returns:
+        function of crops (uint8 or float32 [N, 128, 128, 3]) that returns float32 [N, 136].
+    """
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+    session = tf.Session(graph=load_graph(path), config=config)
     return lambda crops: predict(session, crops)
 
 

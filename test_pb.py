@@ -205,6 +205,12 @@ def overlap(box, other):
     return shared / sum([(x_max - x_min) * (y_max - y_min) for x_min, y_min, x_max, y_max in (box, other)], -shared)
 
 
+def match_box(box, others):
+    """The index of the one of some boxes that overlaps a box most, or None where none is of the same face."""
+    shared = [overlap(box, other) for other in others]
+    return int(np.argmax(shared)) if max(shared, default=0) > OVERLAP else None
+
+
 def can_hold_face(box, picture):
     """Whether a box, ints [4], has some size, and its middle in the picture."""
     middle, sides, frame = (box[:2] + box[2:]) / 2, box[2:] - box[:2], np.array(picture.shape[1::-1])
@@ -264,7 +270,7 @@ def detect_faces(session, detector, picture, known=()):
         for _ in range(REFINEMENTS):
             settled = settled and settle(session, picture, settled[1])
         taken = [*known, *(face.box for face in faces)]
-        if settled and not any(overlap(settled[0], other) > OVERLAP for other in taken):
+        if settled and match_box(settled[0], taken) is None:
             faces.append(Face(len(faces), *settled, 1000 * (time.perf_counter() - began)))
     return faces
 
@@ -308,7 +314,7 @@ def follow_faces(session, detector, frames):
         for number, found, before, speed in tracks:
             start = time.perf_counter()
             settled = settle(session, frame, found)
-            if settled and not any(overlap(settled[0], other.box) > OVERLAP for other in faces):
+            if settled and match_box(settled[0], [other.box for other in faces]) is None:
                 box, found = settled
                 points, speed = steady(found, before, speed, box[2] - box[0])
                 followed.append((number, found, points, speed))

@@ -29,7 +29,7 @@ from prepare_tfrecords import (  # noqa: E402
     to_crop,
     to_photo,
 )
-from test_pb import OVERLAP, detect_boxes, load_detector, overlap  # noqa: E402
+from test_pb import detect_boxes, load_detector, match_box, overlap  # noqa: E402
 
 
 def match_faces(detector, landmarks):
@@ -51,9 +51,9 @@ def match_faces(detector, landmarks):
         except ValueError as error:
             print(f"{path}: {error}; left out", file=sys.stderr)
             continue
-        box = max(boxes.tolist(), key=lambda box: overlap(box, crop), default=crop)
-        if len(boxes) and overlap(box, crop) > OVERLAP:
-            rows.append((i, box, crop))
+        best = match_box(crop, boxes)
+        if best is not None:
+            rows.append((i, boxes[best], crop))
     if not rows:
         raise ValueError("the detector finds none of the faces")
     numbers, boxes, crops = zip(*rows, strict=True)
