@@ -360,7 +360,8 @@ def wing(error, width=10 / IMAGE_SIZE, curvature=2 / IMAGE_SIZE):
 # Each is the default recipe but for what is named: arguments of train.py, and values in its place of its own.
 RECIPES = {
     "the default recipe": ([], {}),
-    "plain initial values": ([], {"start_awake": lambda mean_face: tf.no_op()}),
+    "plain initial values": ([], {"start_awake": lambda mean_face, hidden: []}),
+    "1,024 units at Xavier's scale": ([], {"HIDDEN_SCALE": 1, "HIDDEN_MEAN": 0.5}),
     "fully connected layers at the full learning rate": ([], {"CONNECTED_RATE": 1}),
     "moving averages not debiased": ([], {"SENet": without_debias}),
     "no averaging of weights": ([], {"AVERAGE_DECAY": 0.0}),

@@ -313,6 +313,8 @@ def main():
     parser.add_argument("--detector", type=Path, metavar="FILE", help="as of test_pb.py")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write results.json and the pictures")
     args = parser.parse_args()
+    if args.detector and not args.detect:
+        parser.error("--detector needs --detect")
     tf.logging.set_verbosity(tf.logging.ERROR)
     try:
         detector = load_detector(args.detector) if args.detect else None

@@ -36,6 +36,7 @@ LEARNING_RATES = {"best": 0.003, "original": 0.001}
 LOSSES = {"best": tf.abs, "original": tf.square}  # of an error; their mean is the loss
 WARM_STEPS = 100  # in which the learning rate grows from zero
 CONNECTED_RATE = 0.03  # share of the learning rate for the fully connected layers, which have no batch norm
+HIDDEN_SCALE, HIDDEN_MEAN = 12, 2  # of the 1,024 units at first: times Xavier's weights, and their mean over a batch
 AVERAGE_DECAY = 0.999  # of the weights
 GROWTH_STEPS = 1000  # in which the augmentation grows to its full strength: the first features come sooner so
 TURN = 12  # degrees, standard deviation of the roll that move_face adds
@@ -393,24 +394,31 @@ def cosine(done):
     return 0.5 * (1 + tf.cos(math.pi * tf.minimum(1.0, done)))
 
 
-def start_awake(mean_face):
-    """Adds an op to the default graph for initial values with which every ReLU without a batch norm has something to
+def start_awake(mean_face, hidden):
+    """Adds ops to the default graph for initial values with which every ReLU without a batch norm has something to
     learn from: a unit that starts, or is pushed, below zero for every face gets no gradient and never wakes.
+
+    The 1,024 units start far apart from face to face and above zero for most, by a batch of real crops (as Mishkin
+    and Matas, All You Need Is a Good Init, ICLR 2016): at Xavier's values they tell faces apart too little for the
+    layers before them to learn from.
 
     Args:
         mean_face: float [136], the mean label: what the last layer answers at first, its weights being zero.
+        hidden: float32 [N, 1024], what fully_connected_8 answers without its biases to a batch of crops.
 
     Returns:
-        tf.Operation; the squeeze layers' biases become 1.
+        list of tf.Operation, to run one after the other; the squeeze layers' biases become 1.
     """
-    assignments = []
-    for variable in tf.model_variables():
-        layer, _, name = variable.op.name.rpartition("/")
-        if layer == "fully_connected_9":
-            assignments.append(variable.assign(tf.zeros_like(variable) if name == "weights" else mean_face))
-        elif layer.startswith("fully_connected") and layer != "fully_connected_8" and name == "biases":
-            assignments.append(variable.assign(tf.ones_like(variable)))
-    return tf.group(assignments)
+    variables = {variable.op.name: variable for variable in tf.model_variables()}
+    gates = [variables[f"fully_connected{number}/biases"] for number in ("", "_1", "_2", "_3", "_4", "_5", "_6", "_7")]
+    last = variables["fully_connected_9/weights"]
+    others = [gate.assign(tf.ones_like(gate)) for gate in gates]
+    others += [last.assign(tf.zeros_like(last)), variables["fully_connected_9/biases"].assign(mean_face)]
+    mean = HIDDEN_SCALE * tf.reduce_mean(hidden, 0)
+    with tf.control_dependencies([mean]):
+        weights, biases = variables["fully_connected_8/weights"], variables["fully_connected_8/biases"]
+        awake = [weights.assign(HIDDEN_SCALE * weights), biases.assign(HIDDEN_MEAN - mean)]
+    return [tf.group(others), tf.group(awake)]
 
 
 def train(args):
@@ -444,13 +452,14 @@ def train(args):
     best_saver = tf.train.Saver(
         {variable.op.name: averages.average(variable) for variable in tf.model_variables()}, max_to_keep=1
     )
-    wake = start_awake(mean_face)
+    wake = start_awake(mean_face, tf.get_default_graph().get_tensor_by_name("train/fully_connected_8/MatMul:0"))
 
     # Session
     with tf.Session() as session, tf.summary.FileWriter(str(args.models / "logs")) as writer:
         session.run(tf.global_variables_initializer())
         if args.recipe == "best":
-            session.run(wake)
+            for op in wake:
+                session.run(op)
         best_nme = np.inf
         if best:
             restore(best_saver, session, best)

@@ -142,8 +142,9 @@ def test_a_detector_that_cannot_be_had_is_one_line(tmp_path, says, stop, monkeyp
     for path in bad, tmp_path / "missing.onnx":
         message = says(*command, "--detect", "--detector", path)
         assert str(path) in message and test_pb.YUNET_URL in message
-    code, message = stop(*command, "--detector", bad)
-    assert code == 2 and "--detect" in message
+    for script in command, ["evaluate", "--data", tmp_path]:
+        code, message = stop(*script, "--detector", bad)
+        assert code == 2 and "--detector needs --detect" in message
     monkeypatch.delattr(cv2, "CascadeClassifier", raising=False)  # as in OpenCV 5
     message = says(*command, "--detect")
     assert cv2.__version__ in message and test_pb.YUNET_URL in message

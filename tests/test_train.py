@@ -318,17 +318,23 @@ def test_light_keeps_the_crop_a_crop(make):
     np.testing.assert_array_equal(change_light(crop.copy(), 0, rng), crop)
 
 
-def test_a_new_network_answers_the_mean_face_and_none_of_its_gates_sleeps(make):
+def test_a_new_network_answers_the_mean_face_and_none_of_its_units_sleeps(make):
     mean_face = np.linspace(0.1, 0.9, 136)
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.set_random_seed(0)
         outputs = SENet(
             tf.constant(np.array([make.photo(i, 128, 128) for i in range(8)]), tf.float32), is_training=True
         )
-        wake = start_awake(mean_face)
+        hidden = graph.get_tensor_by_name("fully_connected_8/MatMul:0")
+        wake = start_awake(mean_face, hidden)
         session.run(tf.global_variables_initializer())
-        session.run(wake)
+        narrow = np.ptp(session.run(hidden), axis=0).mean()
+        for op in wake:
+            session.run(op)
         np.testing.assert_allclose(session.run(outputs), np.tile(mean_face, [8, 1]), rtol=1e-6)
         for layer in ["fully_connected", *(f"fully_connected_{i}" for i in range(1, 8))]:
             gate = session.run(graph.get_tensor_by_name(f"{layer}/Relu:0"))
             assert (gate.max(0) > 0).mean() > 0.9, layer
+        units = session.run(graph.get_tensor_by_name("fully_connected_8/BiasAdd:0"))
+        np.testing.assert_allclose(units.mean(0), 2, atol=1e-2)
+        assert 8 * narrow < np.ptp(units, axis=0).mean() < 16 * narrow
