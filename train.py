@@ -32,6 +32,7 @@ SHUFFLE = 512  # records, 50 MB; the files are in random order already
 CURVE_STEPS = 20  # between two points of the training curves
 SHOWN_CROPS = 10
 RED = (0, 0, 255)
+WRITE_AGAIN = "write it again with python prepare_tfrecords.py"
 LEARNING_RATES = {"best": 0.003, "original": 0.001}
 LOSSES = {"best": tf.abs, "original": tf.square}  # of an error; their mean is the loss
 WARM_STEPS = 100  # in which the learning rate grows from zero
@@ -82,7 +83,7 @@ def find_records(folder, side):
             total += feature["label"].float_list.value
             records += 1
     if not records:
-        raise ValueError(f"no record in {', '.join(paths)}: write it again with python prepare_tfrecords.py")
+        raise ValueError(f"no record in {', '.join(paths)}: {WRITE_AGAIN}")
     return paths, total / records
 
 
@@ -98,20 +99,19 @@ def read_features(path):
     Raises:
         ValueError: the file is missing, damaged or holds records of another size; the message names it.
     """
-    mend = "write it again with python prepare_tfrecords.py"
     try:
         for record in tf.io.tf_record_iterator(str(path)):
             feature = tf.train.Example.FromString(record).features.feature
             image, label = b"".join(feature["image"].bytes_list.value), feature["label"].float_list.value
             if (len(image), len(label)) != (IMAGE_SIZE * IMAGE_SIZE * 3, 2 * LANDMARKS):
                 raise ValueError(
-                    f"{path} holds a record of {len(image)} image bytes and {len(label)} label numbers: {mend}"
+                    f"{path} holds a record of {len(image)} image bytes and {len(label)} label numbers: {WRITE_AGAIN}"
                 )
             yield feature
     except tf.errors.NotFoundError:
         raise ValueError(f"no file {path}: python prepare_tfrecords.py writes the records") from None
     except (tf.errors.OpError, DecodeError):
-        raise ValueError(f"{path} is damaged or cut short: {mend}") from None
+        raise ValueError(f"{path} is damaged or cut short: {WRITE_AGAIN}") from None
 
 
 def read_batches(paths, batch_size, seed=None, augment_from=None):
@@ -457,7 +457,7 @@ def train(args):
     # Session
     with tf.Session() as session, tf.summary.FileWriter(str(args.models / "logs")) as writer:
         session.run(tf.global_variables_initializer())
-        if args.recipe == "best":
+        if args.recipe == "best" and not last:
             for op in wake:
                 session.run(op)
         best_nme = np.inf
