@@ -363,6 +363,7 @@ RECIPES = {
     "plain initial values": ([], {"start_awake": lambda mean_face, hidden: []}),
     "1,024 units at Xavier's scale": ([], {"HIDDEN_SCALE": 1, "HIDDEN_MEAN": 0.5}),
     "fully connected layers at the full learning rate": ([], {"CONNECTED_RATE": 1}),
+    "weight decay 1e-5": (["--weight_decay", "1e-5"], {}),
     "moving averages not debiased": ([], {"SENet": without_debias}),
     "no averaging of weights": ([], {"AVERAGE_DECAY": 0.0}),
     "mean squared error": ([], {"LOSSES": {"best": tf.square}}),

@@ -102,18 +102,21 @@ def test_measure_is_that_of_every_test_record_in_photo_pixels(
 
 
 @pytest.mark.parametrize(
-    "recipe, rates",
+    "recipe, weight_decay, rates",
     [
-        ("original", {0: 1e-3, 999: 1e-3, 1000: 0.98e-3, 2999: 0.98**2 * 1e-3, 150_000: 1e-3 * 0.98**150}),
+        ("original", 1e-5, {0: 1e-3, 999: 1e-3, 1000: 0.98e-3, 2999: 0.98**2 * 1e-3, 150_000: 1e-3 * 0.98**150}),
         # A hundred steps of warming up, then half a cosine over the steps of the run, times the decay of SPEC 5.
-        ("best", {0: 3e-5, 49: 1.5e-3, 999: 3e-3, 75_000: 1.5e-3 * 0.98**75, 150_000: 0}),
+        ("best", 1e-6, {0: 3e-5, 49: 1.5e-3, 999: 3e-3, 75_000: 1.5e-3 * 0.98**75, 150_000: 0}),
     ],
 )
-def test_learning_rate_of_a_step(recipe, rates):
+def test_learning_rate_and_l2_of_a_recipe(recipe, weight_decay, rates):
     with tf.Graph().as_default(), tf.Session() as session:
         crops, labels = tf.zeros([2, 128, 128, 3]), tf.zeros([2, 136])
         scalars = add_training(crops, labels, parse_args(["--recipe", recipe]))[1]
         session.run(tf.global_variables_initializer())
+        convolutions = [variable for variable in tf.trainable_variables("Conv") if "/weights" in variable.name]
+        squares = sum(np.square(weights).sum() for weights in session.run(convolutions))
+        assert session.run(scalars["l2"]) == pytest.approx(weight_decay * squares / 2, rel=1e-4)
         step = tf.train.get_global_step()
         for at, expected in rates.items():
             step.load(at, session)
