@@ -35,7 +35,7 @@ RED = (0, 0, 255)
 WRITE_AGAIN = "write it again with python prepare_tfrecords.py"
 LEARNING_RATES = {"best": 0.003, "original": 0.001}
 # Times sum(w^2)/2. Batch norm undoes a convolution's scale, so the L2 loss only makes Adam's steps larger beside the
-# weights: at 1e-5 a third of some layers' outputs end as zeros (van Laarhoven, arXiv:1706.05350).
+# weights (van Laarhoven, arXiv:1706.05350): in long runs at 1e-5 many deep outputs end as zero for every face.
 WEIGHT_DECAYS = {"best": 1e-6, "original": 1e-5}
 LOSSES = {"best": tf.abs, "original": tf.square}  # of an error; their mean is the loss
 WARM_STEPS = 100  # in which the learning rate grows from zero
