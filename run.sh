@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole pipeline on rendered faces, from nothing to points drawn on pictures, in ten to twelve minutes on 2 cores.
+# The whole pipeline on rendered faces, from nothing to points drawn on pictures, in eight to twelve minutes on 2 cores.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -19,6 +19,9 @@ import tensorflow.compat.v1 as tf
 REPO = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPO)}
 
+# A shell's background jobs ignore Ctrl-C, and what they start would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # SPEC 4 by hand: kernel side, channels in, channels out of Conv ... Conv_16
 CONVOLUTIONS = [
     (3, 3, 32),
