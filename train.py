@@ -375,7 +375,7 @@ def add_training(crops, labels, args):
     l2 = tf.losses.get_regularization_loss()
     rate = tf.train.exponential_decay(args.learning_rate, step, args.decay_steps, args.decay_rate, staircase=True)
     if best:
-        rate *= tf.minimum(1.0, (1 + done) / WARM_STEPS) * cosine(done / args.steps)
+        rate *= tf.minimum(1.0, (1 + done) / WARM_STEPS) * anneal(done / args.steps)
 
     variables = tf.trainable_variables()
     layers = {False: [], True: []}
@@ -392,9 +392,10 @@ def add_training(crops, labels, args):
     return train_op, {"loss": loss, "l2": l2, "total": loss + l2, "learning_rate": rate}, averages
 
 
-def cosine(done):
-    """Share of the learning rate when a share `done` of the steps is done: from 1 to 0 along half a cosine."""
-    return 0.5 * (1 + tf.cos(math.pi * tf.minimum(1.0, done)))
+def anneal(done):
+    """Share of the learning rate when a share `done` of the steps is done, a scalar float32 tensor: 1 in the first
+    half, then from 1 to 0 along half a cosine."""
+    return 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(2 * done - 1, 0.0, 1.0)))
 
 
 def start_awake(mean_face, hidden):
