@@ -46,7 +46,7 @@ from prepare_tfrecords import (
     write_records,
 )
 from test_pb import default_pb, load_graph
-from train import add_training, parse_args, read_batches
+from train import add_training, anneal, parse_args, read_batches
 
 CORES = len(os.sched_getaffinity(0))
 BATCH = 32
@@ -370,6 +370,7 @@ RECIPES = {
     "Wing loss": ([], {"LOSSES": {"best": wing}}),
     "no augmentation but the mirror": ([], {"GROWTH_STEPS": math.inf}),
     "all the augmentation from the first step": ([], {"GROWTH_STEPS": 1e-9}),
+    "the learning rate falling from the first step on": ([], {"anneal": lambda done: anneal((1 + done) / 2)}),
     "batch 16": (["--batch_size", "16"], {}),
     "the original recipe": (["--recipe", "original"], {}),
 }
