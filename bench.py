@@ -310,6 +310,7 @@ def _in_process(function, *args):
     near, far = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_answer, args=(far, function, args))
     process.start()
+    far.close()  # else recv would wait for ever on a process that died
     answer = near.recv()
     process.join()
     return answer
