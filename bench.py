@@ -11,6 +11,7 @@ Takes about five minutes, the second most of an hour, the third two minutes; lea
 
 import argparse
 import collections
+import concurrent.futures
 import contextlib
 import functools
 import importlib.metadata
@@ -213,6 +214,7 @@ def bench_training(records):
         pipes[design], far = spawn.Pipe()
         paths = [str(records / "train.tfrecords")]
         spawn.Process(target=train_windows, args=(design, paths, far), daemon=True).start()
+        far.close()  # else recv would wait for ever on a process that died
         pipes[design].recv()
     for _ in range(WINDOWS):
         for design, pipe in pipes.items():
@@ -307,19 +309,14 @@ def bench_inference(pb):
 
 def _in_process(function, *args):
     """What a function returns in a process of its own, and that process's peak memory in MB."""
-    near, far = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_answer, args=(far, function, args))
-    process.start()
-    far.close()  # else recv would wait for ever on a process that died
-    answer = near.recv()
-    process.join()
-    return answer
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_answer, function, args).result()
 
 
-def _answer(pipe, function, args):
+def _answer(function, args):
     multiprocessing.set_start_method("fork", force=True)  # as in a script's own process
     tf.logging.set_verbosity(tf.logging.ERROR)
-    pipe.send((function(*args), _peak_memory()))
+    return function(*args), _peak_memory()
 
 
 def _prepare_times(landmarks, out, times):
