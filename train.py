@@ -452,9 +452,11 @@ def train(args):
     curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", scalar) for name, scalar in scalars.items()])
     # What is measured, and saved as the best, is the averaged weights.
     test = read_test_set(test_paths, args.batch_size, lambda getter, *a, **k: averages.average(getter(*a, **k)))
-    saver = tf.train.Saver(max_to_keep=5)
+    saver = tf.train.Saver(max_to_keep=5, save_relative_paths=True)  # so that the folder can be moved
     best_saver = tf.train.Saver(
-        {variable.op.name: averages.average(variable) for variable in tf.model_variables()}, max_to_keep=1
+        {variable.op.name: averages.average(variable) for variable in tf.model_variables()},
+        max_to_keep=1,
+        save_relative_paths=True,
     )
     wake = start_awake(mean_face, tf.get_default_graph().get_tensor_by_name("train/fully_connected_8/MatMul:0"))
 

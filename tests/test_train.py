@@ -154,6 +154,17 @@ def test_a_restart_goes_on_and_the_last_five_are_kept(trained, records, tmp_path
     assert {path: path.stat().st_mtime_ns for path in models.rglob("*")} == files
 
 
+def test_a_moved_folder_of_checkpoints_goes_on(records, tmp_path, train, capsys):
+    models, moved = tmp_path / "models", tmp_path / "moved"
+    train("--data", records, "--models", models, "--batch_size", 4, "--steps", 1)
+    models.rename(moved)
+    train("--data", records, "--models", moved, "--batch_size", 4, "--steps", 2)
+    printed = capsys.readouterr().out
+    assert f"best so far: {moved / 'best.ckpt-1'}" in printed
+    assert f"going on from {moved / 'model.ckpt-1'}" in printed
+    assert not models.exists()
+
+
 def test_best_is_the_checkpoint_with_the_lowest_test_nme(trained, records, tmp_path, train, capsys):
     train("--data", records, "--models", tmp_path, "--batch_size", 4, "--steps", 2)
     train("--data", records, "--models", tmp_path, "--batch_size", 4, "--steps", 3, "--learning_rate", 0.5)
