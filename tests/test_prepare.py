@@ -219,7 +219,7 @@ def test_no_data_or_no_landmarks_is_one_line(tmp_path, says):
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real set is not in ../shared/300W_LP")
 def test_real_faces_are_all_found_and_split_by_face():
     faces = find_faces([REAL])
-    assert len(faces) == 2012
+    assert len(faces) == len(list(REAL.glob("landmarks/*/*_pts.mat"))) > 0
     names = [f"{path.parent.name}/{path.name.removesuffix('_pts.mat')}" for path in faces]
     test = split_faces(names)
     assert 0.08 < np.mean(test) < 0.12

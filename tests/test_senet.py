@@ -209,7 +209,7 @@ def test_widening_layers_do_not_change_the_loss_curve(make, live_values, monkeyp
     for widening in senet.WIDENING, np.inf:
         monkeypatch.setattr(senet, "WIDENING", widening)
         with tf.Graph().as_default() as graph, tf.Session() as session:
-            args = parse_args(["--recipe", "original", "--keep_prob", "1", "--learning_rate", "1e-4"])
+            args = parse_args(["--recipe", "original", "--keep_prob", "1", "--learning_rate", "5e-5"])
             train_op, scalars, _ = add_training(tf.constant(crops), tf.constant(labels), args)
             session.run(tf.global_variables_initializer())
             for variable in tf.model_variables():
