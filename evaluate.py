@@ -12,9 +12,9 @@ Usage:
 
 import argparse
 import contextlib
+import heapq
 import io
 import json
-import os
 import sys
 import time
 from collections import namedtuple
@@ -22,28 +22,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import scipy.io
 import tensorflow.compat.v1 as tf
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from prepare_tfrecords import (
-    GREEN,
-    IMAGE_SIZE,
-    LANDMARKS,
-    PARTS,
-    PREVIEW_CROPS,
-    contact_sheet,
-    crop_face,
-    face_name,
-    find_faces,
-    photo_path,
-    read_faces,
-    to_crop,
-    to_photo,
-    whole_file,
-)
-from test_pb import (
+from landmark.annotations import find_annotations, read_faces
+from landmark.files import one_line, whole_file
+from landmark.find import (
     OWN_PB,
     SHIPPED_PB,
     default_pb,
@@ -53,113 +38,117 @@ from test_pb import (
     match_box,
     predict,
 )
-from train import RED, nme, read_features
+from landmark.points import (
+    BOX_LIMIT,
+    GREEN,
+    IMAGE_SIZE,
+    LANDMARKS,
+    LIMIT,
+    NME,
+    PARTS,
+    RED,
+    auc,
+    contact_sheet,
+    crop_face,
+    measure_faces,
+    nme,
+    to_crop,
+    to_photo,
+)
+from landmark.pose import read_yaw
+from landmark.records import read_records
 
 BATCH = 32
-LIMIT, BOX_LIMIT = 0.08, 0.10  # NME from which a face counts as failed (SPEC 7)
+WORST = 25
 SHAKES, SHAKE = 5, 0.05  # draws a face; standard deviation of each side of the box, in sides of the crop
 YAWS = [(0, 30), (30, 60), (60, 90)]
 PROTOCOL = (
-    "Protocol: crops of SPEC 2 from the true points; errors in pixels of the photo over |p36 - p45| (inter-ocular) or"
-    f" sqrt(w h) of the points' box; failure above, AUC up to {LIMIT:.0%} inter-ocular and {BOX_LIMIT:.0%} box; shaken:"
-    f" each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES} draws a face, seed 0."
+    "Protocol: crops of landmark/README.md 2 from the true points; errors in pixels of the photo over |p36 - p45|"
+    f" (inter-ocular) or sqrt(w h) of the points' box; failure above, AUC up to {LIMIT:.0%} inter-ocular and"
+    f" {BOX_LIMIT:.0%} box; shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES}"
+    " draws a face, seed 0."
 )
-# The mean head of data/make_sample.py in millimetres, x right, y down, z away from the camera: nose tip, chin, outer
-# eye corners, mouth corners.
-POSE_LANDMARKS = [30, 8, 36, 45, 48, 54]
-POSE_MODEL = np.array(
-    [[0, 0, 0], [0, 85, 25.5], [-45, -32.5, 46.5], [45, -32.5, 46.5], [-25.5, 35.5, 26.5], [25.5, 35.5, 26.5]]
-)
+# names: list of <SET>/<stem>; points: float64 [N, 68, 2] in pixels of the photo; boxes: int64 [N, 4], x_min y_min x_max
+# y_max; yaws: float64 [N], degrees, 0..90; read: function that yields their LabelledFaces once more, so that no picture
+# stays in memory.
+Faces = namedtuple("Faces", "names points boxes yaws read")
 
-# names: list of <SET>/<stem>; crops: uint8 [N, 128, 128, 3]; points: float64 [N, 68, 2] in pixels of the photo;
-# boxes: int64 [N, 4] x_min y_min x_max y_max; photos: list of bytes, empty where there is none; yaws: float64 [N],
-# degrees, 0..90.
-Faces = namedtuple("Faces", "names crops points boxes photos yaws")
+# Of one network. results: dict of a group's name to its measures; points: float64 [N, 68, 2] in pixels of the photo;
+# worst: list of (error, number, crop uint8 [128, 128, 3]), the faces with the largest errors, worst first.
+Evaluation = namedtuple("Evaluation", "results points worst")
 
 
 # Faces
 
 
-def read_folder(folder):
-    """Faces of a 300W_LP folder; one that cannot be used is reported and left out.
+def find_folder(folder):
+    """The Faces of a folder in the 300W_LP layout; one that cannot be used is reported and left out.
 
     Raises:
         ValueError: none can be used.
     """
-    landmarks = find_faces([folder])
-    rows = []
-    with contextlib.closing(read_faces(landmarks, len(os.sched_getaffinity(0)))) as faces:
-        for path, face in zip(landmarks, tqdm(faces, "read", len(landmarks), unit="face", disable=None), strict=True):
-            if isinstance(face, str):
-                print(f"{face}; left out", file=sys.stderr)
-            else:
-                rows.append((face_name(path), *face, photo_path(path).with_suffix(".mat")))
-    return _gather(rows, folder)
+    annotations = find_annotations([folder])
+
+    def read():
+        with contextlib.closing(read_faces(annotations)) as faces:
+            yield from faces
+
+    return _gather(read, folder, {annotation.name: annotation.photo.with_suffix(".mat") for annotation in annotations})
 
 
-def read_records(paths):
-    """Faces of record files.
+def find_records(paths):
+    """The Faces of record files.
 
     Raises:
         ValueError: a file is missing, damaged or empty.
     """
+
+    def read():
+        for path in paths:
+            yield from read_records(path)
+
+    return _gather(read, ", ".join(map(str, paths)), {})
+
+
+def _gather(read, source, pose_files):
     rows = []
-    for path in paths:
-        for feature in read_features(path):
-            image, name, photo = (b"".join(feature[key].bytes_list.value) for key in ("image", "name", "photo"))
-            crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
-            box = feature["box"].int64_list.value[:] or [0, 0, IMAGE_SIZE, IMAGE_SIZE]
-            rows.append((name.decode() or f"{path}", crop, feature["label"].float_list.value[:], box, photo, None))
-    return _gather(rows, ", ".join(map(str, paths)))
-
-
-def _gather(rows, source):
+    for face in tqdm(read(), "read", unit="face", disable=None):
+        if isinstance(face, str):
+            print(f"{face}; left out", file=sys.stderr)
+        else:
+            rows.append((face.name, face.label, face.box))
     if not rows:
         raise ValueError(f"no face in {source}")
-    names, crops, labels, boxes, photos, poses = zip(*rows, strict=True)
+    names, labels, boxes = zip(*rows, strict=True)
     boxes = np.array(boxes, np.int64)
     points = to_photo(np.array(labels, np.float64).reshape(-1, LANDMARKS, 2), boxes)
-    yaws = [read_yaw(pose, points[i]) for i, pose in enumerate(poses)]
-    return Faces(names, np.array(crops), points, boxes, photos, np.abs(yaws))
+    yaws = [read_yaw(pose_files.get(name), points[i]) for i, name in enumerate(names)]
+
+    def read_usable():
+        return (face for face in read() if not isinstance(face, str))
+
+    return Faces(names, points, boxes, np.abs(yaws), read_usable)
 
 
-def read_yaw(pose_file, points):
-    """The yaw of a face in degrees, positive or negative: from `Pose_Para` of its MAT file, else from its points.
-
-    Args:
-        pose_file: Path, or None.
-        points: float64 [68, 2] in pixels of the photo.
-    """
-    if pose_file and pose_file.exists():
-        return float(np.rad2deg(scipy.io.loadmat(pose_file)["Pose_Para"][0, 1]))
-    # A camera far away: 300W_LP's own fits are weak perspective.
-    size = np.ptp(points, axis=0).max()
-    centre = points.mean(0)
-    camera = np.array([[10 * size, 0, centre[0]], [0, 10 * size, centre[1]], [0, 0, 1]])
-    _, rotation, _ = cv2.solvePnP(POSE_MODEL, points[POSE_LANDMARKS], camera, None, flags=cv2.SOLVEPNP_SQPNP)
-    rotation = cv2.Rodrigues(rotation)[0]
-    return float(np.rad2deg(np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))))
-
-
-def shake_boxes(faces):
-    """Every face cut by SHAKES boxes that are a little off.
+def shake_box(face, shakes):
+    """A face cut by boxes that are a little off.
 
     Args:
-        faces: Faces.
+        face: LabelledFace.
+        shakes: float [K, 4], how far each side of its box is moved, in its sides.
 
-    Yields:
-        a face at a time: (crops uint8 [SHAKES, 128, 128, 3], boxes int64 [SHAKES, 4] in pixels of the photo).
+    Returns:
+        (crops uint8 [K, 128, 128, 3], boxes int64 [K, 4] in pixels of the photo).
     """
-    shakes = np.random.default_rng(0).normal(0, SHAKE, [SHAKES, len(faces.names), 4])
-    for i, (crop, box, photo) in enumerate(zip(faces.crops, faces.boxes, faces.photos, strict=True)):
-        sides = np.tile(box[2:] - box[:2], 2)
-        shaken = cuts = np.round(box + shakes[:, i] * sides).astype(np.int64)
-        if photo:
-            picture = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
-        else:  # the crop is all there is
-            picture = crop
-            cuts = np.round((shaken - np.tile(box[:2], 2)) / sides * IMAGE_SIZE).astype(np.int64)
-        yield np.array([crop_face(picture, cut) for cut in cuts.tolist()]), shaken
+    box = np.array(face.box)
+    sides = np.tile(box[2:] - box[:2], 2)
+    shaken = cuts = np.round(box + shakes * sides).astype(np.int64)
+    if face.photo:
+        picture = cv2.imdecode(np.frombuffer(face.photo, np.uint8), cv2.IMREAD_COLOR)
+    else:  # the crop is all there is
+        picture = face.crop
+        cuts = np.round((shaken - np.tile(box[:2], 2)) / sides * IMAGE_SIZE).astype(np.int64)
+    return np.array([crop_face(picture, cut) for cut in cuts.tolist()]), shaken
 
 
 # Measures
@@ -167,76 +156,72 @@ def shake_boxes(faces):
 
 def predict_points(session, crops, boxes):
     """Predicted points, float64 [N, 68, 2] in pixels of the photo."""
-    batches = [predict(session, crops[i : i + BATCH]) for i in range(0, len(crops), BATCH)]
-    return to_photo(np.concatenate(batches).reshape(-1, LANDMARKS, 2), boxes)
+    return to_photo(predict(session, crops).reshape(-1, LANDMARKS, 2), boxes)
 
 
-def auc(errors, limit):
-    """Area under the cumulative error curve from 0 to limit, as a share of limit: 1 when every error is 0.
-
-    Args:
-        errors: float [N], NME of each face.
-        limit: the largest error counted.
-    """
-    return float(np.clip(1 - errors / limit, 0, None).mean())
-
-
-def measure_faces(predicted, true):
-    """The measures of SPEC 7 over some faces.
+def predict_faces(session, faces):
+    """Predicts every face once with its true crop and SHAKES times with a shaken one.
 
     Args:
-        predicted, true: float [N, 68, 2] in pixels of the photo.
+        session: tf.Session on a graph of find.load_graph.
+        faces: Faces.
 
     Returns:
-        dict of faces, nme_mean, nme_median, failure_rate, auc (inter-ocular), nme_box, failure_rate_box, auc_box.
+        (points float64 [N, 68, 2] in pixels of the photo, NME of the N * SHAKES shaken crops, worst as of Evaluation).
     """
-    inter_ocular, box = nme(predicted, true)
-    return {
-        "faces": len(true),
-        "nme_mean": float(inter_ocular.mean()),
-        "nme_median": float(np.median(inter_ocular)),
-        "failure_rate": float((inter_ocular > LIMIT).mean()),
-        "auc": auc(inter_ocular, LIMIT),
-        "nme_box": float(box.mean()),
-        "failure_rate_box": float((box > BOX_LIMIT).mean()),
-        "auc_box": auc(box, BOX_LIMIT),
-    }
+    count = len(faces.names)
+    shakes = np.random.default_rng(0).normal(0, SHAKE, [SHAKES, count, 4])
+    points, shaken, worst, batch = np.empty_like(faces.points), [], [], []
+    for i, face in enumerate(tqdm(faces.read(), "predict", count, unit="face", disable=None)):
+        true = faces.points[i : i + 1]
+        shaken.append(nme(predict_points(session, *shake_box(face, shakes[:, i])), np.repeat(true, SHAKES, axis=0)))
+        batch.append(face.crop)
+        if len(batch) < BATCH and i < count - 1:
+            continue
+        now = slice(i + 1 - len(batch), i + 1)
+        points[now] = predict_points(session, np.array(batch), faces.boxes[now])
+        errors = nme(points[now], faces.points[now]).inter_ocular
+        worst += zip(errors, range(now.start, now.stop), batch, strict=True)
+        worst, batch = heapq.nlargest(WORST, worst, key=lambda row: row[0]), []
+    return points, NME(*map(np.concatenate, zip(*shaken, strict=True))), worst
 
 
 def evaluate(session, faces):
     """Measures one network on faces.
 
     Args:
-        session: tf.Session on a graph of test_pb.load_graph.
+        session: tf.Session on a graph of find.load_graph.
         faces: Faces.
 
     Returns:
-        (dict of a group's name to its measures, the predicted points float64 [N, 68, 2]).
+        Evaluation.
     """
-    predicted = predict_points(session, faces.crops, faces.boxes)
+    points, shaken, worst = predict_faces(session, faces)
+    errors = nme(points, faces.points)
     groups = {"all": np.ones(len(faces.names), bool)}
     sets = np.array([name.partition("/")[0] for name in faces.names])
     groups |= {name: sets == name for name in sorted(set(sets))}
     groups |= {f"yaw {low}-{high}": (low <= faces.yaws) & (faces.yaws < high) for low, high in YAWS}
     results = {
-        name: measure_faces(predicted[chosen], faces.points[chosen]) for name, chosen in groups.items() if chosen.any()
+        name: measure_faces(NME(errors.inter_ocular[chosen], errors.box[chosen]))
+        for name, chosen in groups.items()
+        if chosen.any()
     }
-    distances = np.linalg.norm(predicted - faces.points, axis=-1)
+    distances = np.linalg.norm(points - faces.points, axis=-1)
     distances /= np.linalg.norm(faces.points[:, 36] - faces.points[:, 45], axis=-1)[:, None]
     for part, lines in PARTS.items():
         indices = sorted({index for line in lines for index in line})
         results[part] = {"faces": len(faces.names), "nme_mean": float(distances[:, indices].mean())}
-    shaken = np.concatenate([predict_points(session, *cut) for cut in shake_boxes(faces)])
-    results["shaken"] = measure_faces(shaken, np.repeat(faces.points, SHAKES, axis=0))
-    return results, predicted
+    results["shaken"] = measure_faces(shaken)
+    return Evaluation(results, points, worst)
 
 
 def detect_points(session, detector, faces):
     """The faces found in their whole photos.
 
     Args:
-        session: tf.Session on a graph of test_pb.load_graph.
-        detector: of test_pb.load_detector.
+        session: tf.Session on a graph of find.load_graph.
+        detector: of find.load_detector.
         faces: Faces, each with its photo.
 
     Returns:
@@ -246,11 +231,11 @@ def detect_points(session, detector, faces):
     Raises:
         ValueError: a face has no photo.
     """
-    if not all(faces.photos):
-        raise ValueError("--detect needs the photos, and these records hold none: python prepare_tfrecords.py")
     points, seconds = np.full(faces.points.shape, np.nan), []
-    for i, photo in enumerate(tqdm(faces.photos, "detect", unit="photo", disable=None)):
-        picture = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
+    for i, face in enumerate(tqdm(faces.read(), "detect", len(faces.names), unit="photo", disable=None)):
+        if not face.photo:
+            raise ValueError("--detect needs the photos, and these records hold none: python prepare_tfrecords.py")
+        picture = cv2.imdecode(np.frombuffer(face.photo, np.uint8), cv2.IMREAD_COLOR)
         began = time.perf_counter()
         found = detect_faces(session, detector, picture)
         seconds.append(time.perf_counter() - began)
@@ -291,17 +276,49 @@ def draw_curves(curves):
     return file.getvalue()
 
 
-def draw_worst(faces, predicted, errors):
-    """The faces with the largest errors, worst first, as a PNG file's bytes."""
-    worst = np.argsort(-errors)[:PREVIEW_CROPS]
-    points = [
-        (to_crop(points[worst], faces.boxes[worst]), colour)
-        for points, colour in ((faces.points, GREEN), (predicted, RED))
+def draw_worst(faces, points, worst):
+    """The faces with the largest errors, worst first, as a PNG file's bytes.
+
+    Args:
+        faces: Faces.
+        points, worst: as of Evaluation.
+    """
+    _, numbers, crops = zip(*worst, strict=True)
+    numbers = list(numbers)
+    drawn = [
+        (to_crop(every[numbers], faces.boxes[numbers]), colour)
+        for every, colour in ((faces.points, GREEN), (points, RED))
     ]
-    return cv2.imencode(".png", contact_sheet(faces.crops[worst], points))[1].tobytes()
+    return cv2.imencode(".png", contact_sheet(np.array(crops), drawn))[1].tobytes()
 
 
-def main():
+def print_evaluation(path, detector, faces):
+    """Measures one frozen graph and prints its tables.
+
+    Args:
+        path: of the frozen graph.
+        detector: of find.load_detector, or None: the faces are not looked for in their whole photos.
+        faces: Faces.
+
+    Returns:
+        Evaluation.
+    """
+    with tf.Session(graph=load_graph(path)) as session:
+        began = time.monotonic()
+        evaluation = evaluate(session, faces)
+        results, crops = evaluation.results, len(faces.names) * (1 + SHAKES)
+        print(f"\n{path}: {crops} crops, {crops / (time.monotonic() - began):.0f} a second")
+        if detector:
+            detected, seconds = detect_points(session, detector, faces)
+            found = np.isfinite(detected[:, 0, 0])
+            print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
+            for name, points in ("detected", detected), ("true crops", evaluation.points):
+                results[name] = measure_faces(nme(points[found], faces.points[found]))
+    print_table(results)
+    return evaluation
+
+
+def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--pb", action="append", metavar="FILE", help=f"may be given several times ({OWN_PB}, else {SHIPPED_PB})"
@@ -315,39 +332,30 @@ def main():
     args = parser.parse_args()
     if args.detector and not args.detect:
         parser.error("--detector needs --detect")
+    return args
+
+
+@one_line
+def main():
+    args = parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
-    try:
-        detector = load_detector(args.detector) if args.detect else None
-        faces = read_folder(args.data) if args.data else read_records(args.records)
-        print(PROTOCOL)
-        files, results, curves = {}, {}, {}
-        for path in args.pb or [str(default_pb())]:
-            began = time.monotonic()
-            with tf.Session(graph=load_graph(path)) as session:
-                results[path], predicted = evaluate(session, faces)
-                crops = len(faces.names) * (1 + SHAKES)
-                print(f"\n{path}: {crops} crops, {crops / (time.monotonic() - began):.0f} a second")
-                if detector:
-                    detected, seconds = detect_points(session, detector, faces)
-                    found = np.isfinite(detected[:, 0, 0])
-                    print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
-                    results[path]["detected"] = measure_faces(detected[found], faces.points[found])
-                    results[path]["true crops"] = measure_faces(predicted[found], faces.points[found])
-            print_table(results[path])
-            curves[path] = nme(predicted, faces.points)[0]
-            files.setdefault("worst.png", draw_worst(faces, predicted, curves[path]))
-        if args.output:
-            files["results.json"] = json.dumps({"protocol": PROTOCOL, "results": results}, indent=2).encode()
-            files["ced.png"] = draw_curves(curves)
-            args.output.mkdir(parents=True, exist_ok=True)
-            for name, content in files.items():
-                with whole_file(args.output / name) as partial:
-                    partial.write_bytes(content)
-            print(f"\n{', '.join(sorted(files))} written to {args.output}")
-    except ValueError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(f"cannot write to {args.output}: {error.strerror}")
+    detector = load_detector(args.detector) if args.detect else None
+    faces = find_folder(args.data) if args.data else find_records(args.records)
+    print(PROTOCOL)
+    files, results, curves = {}, {}, {}
+    for path in args.pb or [str(default_pb())]:
+        evaluation = print_evaluation(path, detector, faces)
+        results[path] = evaluation.results
+        curves[path] = nme(evaluation.points, faces.points).inter_ocular
+        files.setdefault("worst.png", draw_worst(faces, evaluation.points, evaluation.worst))
+    if args.output:
+        files["results.json"] = json.dumps({"protocol": PROTOCOL, "results": results}, indent=2).encode()
+        files["ced.png"] = draw_curves(curves)
+        args.output.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            with whole_file(args.output / name) as partial:
+                partial.write_bytes(content)
+        print(f"\n{', '.join(sorted(files))} written to {args.output}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The network: SENet of SPEC 4, from a 128x128 face crop to 68 points.
+"""The network: SENet of contract 4 (landmark/README.md), from a 128x128 face crop to 68 points.
 
 The variable names (Conv, Conv_1 ... fully_connected_9) and the op names Placeholder and fully_connected_9/Relu
 are an interface: checkpoints of the TF-Slim original and programs that load landmark.pb rely on them.
@@ -6,16 +6,16 @@ are an interface: checkpoints of the TF-Slim original and programs that load lan
 
 import math
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
-from prepare_tfrecords import IMAGE_SIZE, LANDMARKS
+from landmark.batch_norm import widening_batch_norm
+from landmark.points import IMAGE_SIZE, LANDMARKS
 
 INPUT_NAME = "Placeholder:0"
 OUTPUT_NAME = "fully_connected_9/Relu:0"
 BATCH_NORM_DECAY = 0.997
 BATCH_NORM_EPSILON = 1e-5
-WIDENING = 8  # outputs to inputs of a layer, from which on its batch norm takes the way of _widen: +11% crops/s
+WIDENING = 8  # outputs to inputs of a layer, from which on widening_batch_norm pays: +11% crops/s
 
 #      channels in, out; each block halves the sides of its map
 BLOCKS = [
@@ -27,11 +27,18 @@ BLOCKS = [
 
 
 def crops_placeholder():
-    """The graph's input: float32 [N, 128, 128, 3], BGR, 0..255, under the name that SPEC 6 promises."""
+    """The graph's input: float32 [N, 128, 128, 3], BGR, 0..255, under the name that contract 6 promises."""
     return tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], name=INPUT_NAME.split(":")[0])
 
 
-def SENet(crops, is_training=False, keep_prob=0.8, weight_decay=1e-5, batch_norm_decay=BATCH_NORM_DECAY):
+def SENet(
+    crops,
+    is_training=False,
+    keep_prob=0.8,
+    weight_decay=1e-5,
+    batch_norm_decay=BATCH_NORM_DECAY,
+    widening=WIDENING,
+):
     """Predicts 68 points on each crop.
 
     A second call in the same graph shares the variables of the first; wrap it in a tf.name_scope.
@@ -43,9 +50,11 @@ def SENet(crops, is_training=False, keep_prob=0.8, weight_decay=1e-5, batch_norm
         keep_prob: share of the 1,024 units that dropout keeps, 0..1.
         weight_decay: factor of sum(w^2)/2 of each convolution, into tf.GraphKeys.REGULARIZATION_LOSSES.
         batch_norm_decay: of the moving averages, a number or a scalar tensor.
+        widening: outputs to inputs of a layer, from which on its batch norm in training is widening_batch_norm.
 
     Returns:
-        float32 [N, 136]: x0 y0 x1 y1 ... x67 y67 as shares of the crop's width and height, 0 or more.
+        (outputs float32 [N, 136]: x0 y0 x1 y1 ... x67 y67 as shares of the crop's width and height, 0 or more;
+        dict of inner tensors: "features", float32 [N, 512], what the last two layers see).
     """
 
     def conv(net, size, outputs):
@@ -59,7 +68,7 @@ def SENet(crops, is_training=False, keep_prob=0.8, weight_decay=1e-5, batch_norm
                 tf.truncated_normal_initializer(stddev=stddev),
                 regularizer=lambda w: weight_decay * tf.nn.l2_loss(w),
             )
-            return tf.nn.relu(_normalised_conv(net, weights, is_training, batch_norm_decay), name="Relu")
+            return tf.nn.relu(_normalised_conv(net, weights, is_training, batch_norm_decay, widening), name="Relu")
 
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
         net = _pool(conv(crops, 3, 32))
@@ -73,11 +82,45 @@ def SENet(crops, is_training=False, keep_prob=0.8, weight_decay=1e-5, batch_norm
             squeeze = tf.sigmoid(_fully_connected(squeeze, outputs))
             # reshape, not [:, None, None, :]: OpenCV's reader of landmark.pb knows no strided slice.
             net = branch * tf.reshape(squeeze, [-1, 1, 1, outputs]) + shortcut
-        net = tf.reduce_mean(net, axis=[1, 2])
-        net = _fully_connected(net, 1024)
+        features = tf.reduce_mean(net, axis=[1, 2])
+        net = _fully_connected(features, 1024)
         if is_training:
             net = tf.nn.dropout(net, rate=1 - keep_prob)
-        return _fully_connected(net, 2 * LANDMARKS)
+        return _fully_connected(net, 2 * LANDMARKS), {"features": features}
+
+
+def has_batch_norm(variable):
+    """Whether a trainable variable belongs to a layer with batch norm."""
+    return not variable.op.name.startswith("fully_connected")
+
+
+def start_awake(end_points, mean_face, hidden_scale, hidden_mean):
+    """Adds ops to the default graph for initial values with which every ReLU without a batch norm has something to
+    learn from: a unit that starts, or is pushed, below zero for every face gets no gradient and never wakes.
+
+    The 1,024 units start far apart from face to face and above zero for most, by a batch of real crops (as Mishkin
+    and Matas, All You Need Is a Good Init, ICLR 2016): at Xavier's values they tell faces apart too little for the
+    layers before them to learn from.
+
+    Args:
+        end_points: as SENet returns them, of a batch of crops.
+        mean_face: float [136], the mean label: what the last layer returns at first, its weights being zero.
+        hidden_scale: of the 1,024 units: times Xavier's weights.
+        hidden_mean: of the 1,024 units: the mean over the batch that their biases bring about.
+
+    Returns:
+        list of tf.Operation, to run one after the other; the squeeze layers' biases become 1.
+    """
+    variables = {variable.op.name: variable for variable in tf.model_variables()}
+    gates = [variables[f"fully_connected{number}/biases"] for number in ("", "_1", "_2", "_3", "_4", "_5", "_6", "_7")]
+    last = variables["fully_connected_9/weights"]
+    others = [gate.assign(tf.ones_like(gate)) for gate in gates]
+    others += [last.assign(tf.zeros_like(last)), variables["fully_connected_9/biases"].assign(mean_face)]
+    weights, biases = variables["fully_connected_8/weights"], variables["fully_connected_8/biases"]
+    mean = hidden_scale * tf.reduce_mean(tf.matmul(end_points["features"], weights), 0)
+    with tf.control_dependencies([mean]):
+        awake = [weights.assign(hidden_scale * weights), biases.assign(hidden_mean - mean)]
+    return [tf.group(others), tf.group(awake)]
 
 
 def _pool(net):
@@ -91,15 +134,15 @@ def _fully_connected(net, outputs):
         return tf.nn.relu(tf.nn.bias_add(tf.matmul(net, weights), biases), name="Relu")
 
 
-def _normalised_conv(net, weights, is_training, decay):
+def _normalised_conv(net, weights, is_training, decay, widening):
     outputs = weights.shape[-1:]
     with tf.variable_scope("BatchNorm"):
         beta = _variable("beta", outputs, tf.zeros_initializer())
         gamma = _variable("gamma", outputs, tf.ones_initializer())
         moving_mean = _variable("moving_mean", outputs, tf.zeros_initializer(), trainable=False)
         moving_variance = _variable("moving_variance", outputs, tf.ones_initializer(), trainable=False)
-    if is_training and outputs[0] >= WIDENING * net.shape[-1]:
-        net, mean, variance = _widen(net, weights, gamma, beta)
+    if is_training and outputs[0] >= widening * net.shape[-1]:
+        net, mean, variance = widening_batch_norm(net, weights, gamma, beta, BATCH_NORM_EPSILON)
     else:
         net = tf.nn.conv2d(net, weights, strides=1, padding="SAME", name="Conv2D")
         known = {} if is_training else {"mean": moving_mean, "variance": moving_variance}
@@ -111,35 +154,6 @@ def _normalised_conv(net, weights, is_training, decay):
             update = tf.assign_sub(moving, (moving - batch) * (1 - decay))
             tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
     return net
-
-
-def _widen(net, weights, gamma, beta):
-    """What tf.nn.fused_batch_norm of tf.nn.conv2d answers, for a layer of few inputs and many outputs.
-
-    An output is a sum w.x over the n inputs x it sees, so its mean is w.E[x] and its variance w'.Cov(x).w: the narrow
-    inputs tell what batch norm would read from the wide outputs, twice forward and twice backward.
-    """
-    size, _, inputs, outputs = weights.shape.as_list()
-    count = size * size * inputs
-    # Each position's inputs and a 1: its products with them are their sum, and its weight is what is added.
-    if size == 1:
-        seen = tf.concat([net, tf.ones_like(net[..., :1])], -1)
-    else:
-        pick = np.eye(count, count + 1, dtype=np.float32).reshape(size, size, inputs, count + 1)
-        one = np.eye(count + 1, dtype=np.float32)[count]
-        seen = tf.nn.bias_add(tf.nn.conv2d(net, pick, strides=1, padding="SAME"), one)
-    rows = tf.reshape(seen, [-1, count + 1])
-    positions = tf.cast(tf.shape(rows)[0], tf.float32)
-    moments = tf.matmul(rows, rows, transpose_a=True) / positions
-    means = moments[-1:, :-1]
-    covariance = moments[:-1, :-1] - tf.matmul(means, means, transpose_a=True)
-    weights = tf.reshape(weights, [count, outputs])
-    mean = tf.matmul(means, weights)
-    variance = tf.reduce_sum(weights * tf.matmul(covariance, weights), 0)
-    scale = gamma * tf.rsqrt(variance + BATCH_NORM_EPSILON)
-    normalised = tf.matmul(rows, tf.concat([weights * scale, beta - mean * scale], 0))
-    normalised = tf.reshape(normalised, [-1, *net.shape[1:3], outputs])
-    return normalised, mean[0], variance * positions / (positions - 1)
 
 
 def _variable(name, shape, initializer, **options):

@@ -1,4 +1,4 @@
-"""Fits where the crop of SPEC 2 lies in the boxes of a face detector, for test_pb.py's HAAR_CROP and YUNET_CROP.
+"""Fits where the crop (contract 2) lies in the boxes of a face detector, for the constants of landmark/find.py.
 
 Usage:
     python data/fit_detector.py                               # data/300W_LP, the cascade that OpenCV 4 ships
@@ -17,39 +17,30 @@ import numpy as np
 from tqdm import tqdm
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from prepare_tfrecords import (  # noqa: E402
-    REAL_SET,
-    crop_box,
-    face_name,
-    find_faces,
-    photo_path,
-    read_picture,
-    read_points,
-    split_faces,
-    to_crop,
-    to_photo,
-)
-from test_pb import detect_boxes, load_detector, match_box, overlap  # noqa: E402
+from landmark.annotations import REAL_SET, find_annotations, read_points, split_faces  # noqa: E402
+from landmark.files import one_line, read_picture  # noqa: E402
+from landmark.find import detect_boxes, load_detector, match_box, overlap  # noqa: E402
+from landmark.points import crop_box, to_crop, to_photo  # noqa: E402
 
 
-def match_faces(detector, landmarks):
+def match_faces(detector, annotations):
     """The detector's box on each face's photo that overlaps the true crop best.
 
     Args:
-        detector: of test_pb.load_detector.
-        landmarks: Paths as prepare_tfrecords.find_faces returns them.
+        detector: of find.load_detector.
+        annotations: list of Annotation.
 
     Returns:
-        (number of the face in landmarks int [M], box of the detector, true crop: float64 [M, 2, 2], corners x y) of
+        (number of the face in annotations int [M], box of the detector, true crop: float64 [M, 2, 2], corners x y) of
         the faces it finds; a file that cannot be used is reported and left out.
     """
     rows = []
-    for i, path in enumerate(tqdm(landmarks, unit="face", disable=None)):
+    for i, annotation in enumerate(tqdm(annotations, unit="face", disable=None)):
         try:
-            crop = crop_box(read_points(path))
-            boxes = detect_boxes(detector, read_picture(photo_path(path))[0])
+            crop = crop_box(read_points(annotation.points))
+            boxes = detect_boxes(detector, read_picture(annotation.photo)[0])
         except ValueError as error:
-            print(f"{path}: {error}; left out", file=sys.stderr)
+            print(f"{annotation.name}: {error}; left out", file=sys.stderr)
             continue
         best = match_box(crop, boxes)
         if best is not None:
@@ -69,19 +60,17 @@ def print_errors(name, boxes, crops):
     print(f"{name:8}{sides} {percentiles} {np.mean(shared):9.3f} {np.percentile(shared, 10):9.3f}")
 
 
+@one_line
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET, metavar="DIR", help=f"({REAL_SET})")
     parser.add_argument("--detector", type=Path, metavar="FILE", help="YuNet's ONNX file (the cascade of OpenCV 4)")
     args = parser.parse_args()
-    landmarks = find_faces([args.data])
-    if not landmarks:
-        sys.exit(f"no landmarks in {args.data}: it has no landmarks/<SET>/<stem>_pts.mat (see data/README.md)")
-    is_test = np.array(split_faces([face_name(path) for path in landmarks]))
-    try:
-        numbers, boxes, crops = match_faces(load_detector(args.detector), landmarks)
-    except ValueError as error:
-        sys.exit(str(error))
+    annotations = find_annotations([args.data])
+    if not annotations:
+        raise ValueError(f"no landmarks in {args.data}: it has no landmarks/<SET>/<stem>_pts.mat (see data/README.md)")
+    is_test = np.array(split_faces([annotation.name for annotation in annotations]))
+    numbers, boxes, crops = match_faces(load_detector(args.detector), annotations)
     tested = is_test[numbers]
     share = to_crop(crops.reshape(-1, 2, 2), boxes)
     corners = np.median(share[~tested], axis=0)
@@ -92,7 +81,7 @@ def main():
     print_errors("before", boxes[tested], crops[tested])
     print_errors("after", to_photo(corners, boxes[tested]).reshape(-1, 4), crops[tested])
     name = "YUNET_CROP" if args.detector else "HAAR_CROP"
-    print(f"test_pb.py: {name} = np.array({corners.round(3).tolist()})")
+    print(f"landmark/find.py: {name} = np.array({corners.round(3).tolist()})")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Usage:
     python data/make_sample.py --faces 50 --out /tmp/few  # a quick look
     python data/make_sample.py --seed 1 --variants 6      # other people, more poses
 
-OUT/SAMPLE/SAMPLE_00000_0.jpg, .mat beside it, OUT/landmarks/SAMPLE/SAMPLE_00000_0_pts.mat, as SPEC 1 says.
+OUT/SAMPLE/SAMPLE_00000_0.jpg, .mat beside it, OUT/landmarks/SAMPLE/SAMPLE_00000_0_pts.mat, as contract 1 says.
 Variant 0 is the "photo" (|yaw| < 25 degrees); 1, 2, ... are the same face turned further, to at most 75.
 The same seed gives the same files, byte for byte; face i is the same whatever --faces is.
 
@@ -33,7 +33,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its sums differ in the las
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
-SIZE = 450  # photo side, pixels (SPEC 1)
+SIZE = 450  # photo side, pixels (contract 1)
 SET = "SAMPLE"
 EMPTY = np.iinfo(np.int64).max  # a pixel of the z-buffer nothing has reached
 WRAP = np.array([0.10, 0.15, 0.30])  # how far BGR light reaches past the edge of the shadow, for softness

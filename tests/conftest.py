@@ -251,7 +251,7 @@ def checkpoint_outputs():
 
     def outputs(checkpoint, crops):
         with tf.Graph().as_default(), tf.Session() as session:
-            net = SENet(tf.constant(crops, tf.float32))
+            net, _ = SENet(tf.constant(crops, tf.float32))
             tf.train.Saver().restore(session, str(checkpoint))
             return session.run(net)
 

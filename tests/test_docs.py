@@ -7,9 +7,13 @@ from conftest import REPO
 
 
 def test_readme_shows_the_examples_as_they_are():
-    blocks = re.findall(r"^```(?:python|cpp)\n(.*?)^```", (REPO / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    programs = [path.read_text() for path in (REPO / "examples").iterdir() if path.is_file()]
-    assert sorted(blocks) == sorted(programs)
+    def blocks(path):
+        return re.findall(r"^```(?:python|cpp)\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+
+    examples = REPO / "examples"
+    programs = [path.read_text() for path in examples.iterdir() if path.suffix in (".py", ".cpp")]
+    assert sorted(blocks(examples / "README.md")) == sorted(programs)
+    assert blocks(REPO / "README.md") == [(examples / "opencv_dnn.py").read_text()]
 
 
 @pytest.mark.parametrize("script", ["run.sh", "test.sh", ".ci/run"])
@@ -37,3 +41,14 @@ def test_requirements_are_bounded_on_both_sides_and_have_one_opencv():
     names = [re.match(r"[\w-]+", line)[0] for line in needed]
     assert [name for name in names if name.startswith("opencv")] == ["opencv-python-headless"]
     assert {"tensorflow", "numpy", "scipy", "tensorboard", "tqdm", "matplotlib", "pytest", "ruff"} <= set(names)
+
+
+def test_readme_and_pyproject_name_the_same_oldest_python():
+    oldest = re.search(r'target-version = "py3(\d+)"', (REPO / "pyproject.toml").read_text())[1]
+    assert f"Python 3.{oldest} to 3." in (REPO / "README.md").read_text()
+
+
+def test_links_of_the_docs_lead_somewhere():
+    for page in [*REPO.glob("*.md"), *REPO.glob("*/*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page}: {link}"

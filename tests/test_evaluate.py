@@ -6,6 +6,8 @@ import pytest
 import scipy.io
 
 import evaluate
+from landmark.points import measure_faces, nme
+from landmark.pose import read_yaw
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def test_failure_rate_and_auc_by_hand():
     true[:, 36], true[:, 45] = (0, 0), (100, 0)
     true[:, 8] = (50, 100)
     predicted = true + np.array([0, 2, 4, 12])[:, None, None] * [1, 0]
-    measures = evaluate.measure_faces(predicted, true)
+    measures = measure_faces(nme(predicted, true))
     assert measures["failure_rate"] == 0.25
     # The CED is 1/4 up to 2%, 1/2 up to 4%, 3/4 up to 8%.
     assert measures["auc"] == pytest.approx((0.25 * 2 + 0.5 * 2 + 0.75 * 4) / 8)
@@ -67,23 +69,27 @@ def test_what_is_printed_is_what_is_written(output):
 
 
 def test_a_folder_gives_what_its_records_give(tmp_path, small_set, run, records):
-    from_folder = evaluate.read_folder(small_set)
-    from_records = evaluate.read_records([records / "train.tfrecords", records / "test.tfrecords"])
+    from_folder = evaluate.find_folder(small_set)
+    from_records = evaluate.find_records([records / "train.tfrecords", records / "test.tfrecords"])
     at = {name: i for i, name in enumerate(from_records.names)}
     assert set(at) == set(from_folder.names)
     order = [at[name] for name in from_folder.names]
-    np.testing.assert_array_equal(from_folder.crops, from_records.crops[order])
+    in_records = list(from_records.read())
+    for face, i in zip(from_folder.read(), order, strict=True):
+        np.testing.assert_array_equal(face.crop, in_records[i].crop)
     np.testing.assert_array_equal(from_folder.boxes, from_records.boxes[order])
     np.testing.assert_allclose(from_folder.points, from_records.points[order], atol=1e-3)
 
 
 def test_shaken_crops_lie_where_their_boxes_say(small_set):
-    faces = evaluate.read_folder(small_set)
+    faces = evaluate.find_folder(small_set)
     moved = []
-    for (crops, boxes), box, photo in zip(evaluate.shake_boxes(faces), faces.boxes, faces.photos, strict=True):
+    rng = np.random.default_rng(0)
+    for face, box in zip(faces.read(), faces.boxes, strict=True):
+        crops, boxes = evaluate.shake_box(face, rng.normal(0, evaluate.SHAKE, [evaluate.SHAKES, 4]))
         assert len(crops) == evaluate.SHAKES
         moved.append((boxes - box) / np.tile(box[2:] - box[:2], 2))
-        picture = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(np.frombuffer(face.photo, np.uint8), cv2.IMREAD_COLOR)
         padded = np.pad(picture, ((500, 500), (500, 500), (0, 0)))
         for crop, (x_min, y_min, x_max, y_max) in zip(crops, boxes, strict=True):
             cut = padded[y_min + 500 : y_max + 500, x_min + 500 : x_max + 500]
@@ -100,8 +106,8 @@ def test_yaw_from_the_points_is_near_that_of_the_pose_file(tmp_path, run):
         points = scipy.io.loadmat(path)["pts_2d"].astype(float)
         pose = folder / "SAMPLE" / path.name.replace("_pts", "")
         true = np.rad2deg(scipy.io.loadmat(pose)["Pose_Para"][0, 1])
-        assert evaluate.read_yaw(pose, points) == pytest.approx(true)
-        off.append(abs(evaluate.read_yaw(None, points)) - abs(true))
+        assert read_yaw(pose, points) == pytest.approx(true)
+        off.append(abs(read_yaw(None, points)) - abs(true))
     assert np.median(np.abs(off)) < 6
 
 

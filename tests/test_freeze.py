@@ -89,10 +89,10 @@ def training_graph(request, live_checkpoint):
 
 
 def test_training_graph_is_not_frozen(training_graph):
-    import freeze_graph
+    from landmark.export import fold_batch_norms
 
     with pytest.raises(ValueError, match="it holds .*FusedBatchNormV3"):
-        freeze_graph.plain(training_graph)
+        fold_batch_norms(training_graph)
 
 
 def test_frozen_training_graph_of_others_is_not_loaded(training_graph, tmp_path, make, says):
@@ -113,28 +113,26 @@ def test_frozen_training_graph_of_others_is_not_loaded(training_graph, tmp_path,
 def test_other_formats_give_the_checkpoints_points_for_any_number_of_crops(
     suffix, landmark_pb, live_checkpoint, crops, checkpoint_outputs
 ):
-    import freeze_graph
+    from landmark.export import FORMATS
 
-    run = {".tflite": freeze_graph.open_tflite, ".onnx": freeze_graph.open_onnx}[suffix](
-        landmark_pb.with_suffix(suffix)
-    )
+    run = FORMATS[suffix[1:]].open(landmark_pb.with_suffix(suffix))
     expected = checkpoint_outputs(live_checkpoint, crops)
     for count in 1, 32, 2:
         np.testing.assert_allclose(run(crops[:count]), expected[:count], atol=1e-4)
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(landmark_pb, crops, tmp_path):
-    import freeze_graph
+    from landmark.export import open_tflite, write_checked
 
     output = tmp_path / "landmark.tflite"
     output.write_bytes(b"the old one")
     model = landmark_pb.with_suffix(".tflite")
-    expected = freeze_graph.open_tflite(model)(crops)
-    arguments = output, model.read_bytes(), freeze_graph.open_tflite, crops.astype(np.float32)
+    expected = open_tflite(model)(crops)
+    arguments = output, model.read_bytes(), open_tflite, crops.astype(np.float32)
     with pytest.raises(ValueError, match="landmark.tflite was not written"):
-        freeze_graph.keep(*arguments, expected + np.float32(2e-4), 1e-4)
+        write_checked(*arguments, expected + np.float32(2e-4), 1e-4)
     assert output.read_bytes() == b"the old one" and not list(tmp_path.glob(".partial*"))
-    freeze_graph.keep(*arguments, expected + np.float32(5e-5), 1e-4)
+    write_checked(*arguments, expected + np.float32(5e-5), 1e-4)
     assert output.read_bytes() == model.read_bytes()
 
 

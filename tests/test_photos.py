@@ -17,7 +17,8 @@ from conftest import ENVIRONMENT, REPO
 
 import evaluate
 import test_pb
-from prepare_tfrecords import face_name, find_faces, split_faces
+from landmark import find
+from landmark.annotations import find_annotations, split_faces
 
 SHIPPED = REPO / "models" / "landmark.pb"
 REAL = (REPO.parent / "shared" / "300W_LP").resolve()
@@ -27,7 +28,7 @@ EXIF_UPSIDE_DOWN = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x03\0
 
 @pytest.fixture(scope="module")
 def session():
-    with tf.Session(graph=test_pb.load_graph(SHIPPED)) as session:
+    with tf.Session(graph=find.load_graph(SHIPPED)) as session:
         yield session
 
 
@@ -35,13 +36,13 @@ def session():
 def detector():
     if not hasattr(cv2, "CascadeClassifier"):
         pytest.skip(f"OpenCV {cv2.__version__} ships no face cascade")
-    return test_pb.load_detector()
+    return find.load_detector()
 
 
 @pytest.fixture(scope="module")
 def astronaut(session):
     """The points of images/astronaut.jpg, taken as the crop it is: [68, 2]."""
-    return test_pb.take_crop(session, ASTRONAUT)[0].points
+    return find.take_crop(session, ASTRONAUT)[0].points
 
 
 def scene(*places, height=360, width=480):
@@ -141,13 +142,13 @@ def test_a_detector_that_cannot_be_had_is_one_line(tmp_path, says, stop, monkeyp
     bad.write_text("no network\n")
     for path in bad, tmp_path / "missing.onnx":
         message = says(*command, "--detect", "--detector", path)
-        assert str(path) in message and test_pb.YUNET_URL in message
+        assert str(path) in message and find.YUNET_URL in message
     for script in command, ["evaluate", "--data", tmp_path]:
         code, message = stop(*script, "--detector", bad)
         assert code == 2 and "--detector needs --detect" in message
     monkeypatch.delattr(cv2, "CascadeClassifier", raising=False)  # as in OpenCV 5
     message = says(*command, "--detect")
-    assert cv2.__version__ in message and test_pb.YUNET_URL in message
+    assert cv2.__version__ in message and find.YUNET_URL in message
     assert not (tmp_path / "drawn").exists()
 
 
@@ -172,42 +173,40 @@ def test_yunet_gets_the_picture_at_its_size_and_gives_boxes_of_it(tmp_path):
     graph = onnx.helper.make_graph(nodes, "squares", [shape], outputs, weights)
     opset = [onnx.helper.make_opsetid("", 11)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=6), tmp_path / "squares.onnx")
-    detector = test_pb.load_detector(tmp_path / "squares.onnx")
+    detector = find.load_detector(tmp_path / "squares.onnx")
     picture = np.zeros((1280, 960, 3), np.uint8)  # twice what the detector sees
     picture[640:704, 320:384] = 255
-    np.testing.assert_allclose(test_pb.detect_boxes(detector, picture), [[288, 608, 416, 736]], atol=2)
-    assert test_pb.detect_boxes(detector, np.zeros((100, 200, 3), np.uint8)).shape == (0, 4)
+    np.testing.assert_allclose(find.detect_boxes(detector, picture), [[288, 608, 416, 736]], atol=2)
+    assert find.detect_boxes(detector, np.zeros((100, 200, 3), np.uint8)).shape == (0, 4)
 
 
 def test_points_on_no_face_are_refused(session, astronaut):
-    """Where the first look lands on a background, real or of noise, settle says so; on a face it does not."""
+    """Where the first look lands on a background, real or of noise, refine says so; on a face it does not."""
     rng = np.random.default_rng(1)
     photo = scene((260, 100, 0.4), height=480, width=640)
     true = astronaut * 0.4 + [260, 100]
     refused = 0
     for _ in range(40):
         x, y = rng.uniform(0, 130), rng.uniform(0, 300)
-        first = test_pb.find_landmarks(session, photo, [(int(x), int(y), int(x) + 110, int(y) + 130)])[0]
-        refused += test_pb.settle(session, photo, first) is None
-        box, points = test_pb.settle(session, photo, true + rng.normal(0, 6, 2))
+        first = find.find_landmarks(session, photo, [(int(x), int(y), int(x) + 110, int(y) + 130)])[0]
+        refused += find.refine(session, photo, first) is None
+        box, points = find.refine(session, photo, true + rng.normal(0, 6, 2))
         assert nme(points, true) < 0.06
     assert refused >= 38
     for outside in [-500, 0], [900, 0], [0, 600]:
-        assert test_pb.settle(session, photo, true + outside) is None
-    assert test_pb.settle(session, photo, np.full((68, 2), 100.0)) is None
+        assert find.refine(session, photo, true + outside) is None
+    assert find.refine(session, photo, np.full((68, 2), 100.0)) is None
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here")
 def test_held_out_photos_are_found_and_as_good_as_with_true_crops(tmp_path, monkeypatch, capsys, detector):
-    landmarks = find_faces([REAL])
-    is_test = split_faces([face_name(path) for path in landmarks])
-    for path in [path for path, test in zip(landmarks, is_test, strict=True) if test][:40]:
-        group = path.parent.name
-        for file in path, REAL / group / path.name.replace("_pts.mat", ".jpg"):
+    frontal = [face for face in find_annotations([REAL]) if not face.name.startswith("IBUG")]
+    is_test = split_faces([face.name for face in frontal])
+    for face in [face for face, test in zip(frontal, is_test, strict=True) if test][:40]:
+        for file in face.points, face.photo:
             link = tmp_path / file.relative_to(REAL)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file)
-    monkeypatch.setattr(evaluate, "SHAKES", 1)
     call(monkeypatch, evaluate, "--pb", SHIPPED, "--data", tmp_path, "--detect", "--output", tmp_path / "out")
     results = json.loads((tmp_path / "out" / "results.json").read_text())["results"][str(SHIPPED)]
     assert "% of the faces found" in capsys.readouterr().out
@@ -229,7 +228,7 @@ def test_fit_prints_numbers_that_bring_the_boxes_closer(tmp_path, run, make, det
         float(re.search(rf"^{name} +(?:[\d.]+ +){{4}}([\d.]+)", done.stdout, re.M)[1]) for name in ("before", "after")
     )
     assert after < 0.6 * before and after < 5
-    assert re.search(r"^test_pb.py: HAAR_CROP = np.array\(\[\[[-\d., ]+\], \[[-\d., ]+\]\]\)$", done.stdout, re.M)
+    assert re.search(r"^landmark/find.py: HAAR_CROP = np.array\(\[\[[-\d., ]+\], \[[-\d., ]+\]\]\)$", done.stdout, re.M)
 
 
 # Videos
@@ -252,7 +251,7 @@ def add_noise(frame, rng):
 
 
 def follow(session, detector, frames):
-    return [faces for _, faces, _ in test_pb.follow_faces(session, detector, frames)]
+    return [faces for _, faces, _ in find.follow_faces(session, detector, frames)]
 
 
 def test_a_still_face_does_not_shake_and_is_detected_once(session, detector):

@@ -7,7 +7,8 @@ import scipy.io
 import tensorflow.compat.v1 as tf
 from conftest import REPO
 
-from prepare_tfrecords import crop_box, crop_face, find_faces, split_faces, to_crop, to_photo
+from landmark.annotations import find_annotations, split_faces
+from landmark.points import crop_box, crop_face, to_crop, to_photo
 
 REAL = REPO / "../shared/300W_LP"
 
@@ -108,15 +109,17 @@ def test_records_do_not_depend_on_workers_or_on_the_folder(tmp_path, small_set, 
         shutil.copy(path, copy / path.relative_to(small_set))
     program = f"""
 from pathlib import Path
-from prepare_tfrecords import find_faces, write_records
+from landmark.annotations import find_annotations, read_faces
+from landmark.records import write_records
+annotations = find_annotations([Path({str(copy)!r})])
 for workers in 1, 2:
     out = Path({str(tmp_path)!r}) / str(workers)
     out.mkdir()
-    write_records(find_faces([Path({str(copy)!r})]), out, workers)
+    write_records(annotations, read_faces(annotations, workers), out)
 """
     done = run("-c", program)
     assert done.returncode == 0, done.stderr
-    for name in "train.tfrecords", "test.tfrecords", "preview.png":
+    for name in "train.tfrecords", "test.tfrecords", "records.json", "preview.png":
         expected = (records / name).read_bytes()
         assert (tmp_path / "1" / name).read_bytes() == expected
         assert (tmp_path / "2" / name).read_bytes() == expected
@@ -218,9 +221,9 @@ def test_no_data_or_no_landmarks_is_one_line(tmp_path, says):
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real set is not in ../shared/300W_LP")
 def test_real_faces_are_all_found_and_split_by_face():
-    faces = find_faces([REAL])
+    faces = find_annotations([REAL])
     assert len(faces) == len(list(REAL.glob("landmarks/*/*_pts.mat"))) > 0
-    names = [f"{path.parent.name}/{path.name.removesuffix('_pts.mat')}" for path in faces]
+    names = [face.name for face in faces]
     test = split_faces(names)
     assert 0.08 < np.mean(test) < 0.12
     people = [

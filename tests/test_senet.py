@@ -1,3 +1,4 @@
+import functools
 import math
 
 import numpy as np
@@ -5,9 +6,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import senet
-from prepare_tfrecords import LANDMARKS
+from landmark.batch_norm import widening_batch_norm
+from landmark.points import LANDMARKS
+from landmark.recipe import ORIGINAL
+from landmark.training import add_training
 from senet import SENet, crops_placeholder
-from train import add_training, parse_args
 
 
 def test_variables_are_the_105_of_tf_slim_in_creation_order(spec_shapes):
@@ -20,7 +23,7 @@ def test_variables_are_the_105_of_tf_slim_in_creation_order(spec_shapes):
 
 def test_inference_graph_has_the_two_names_and_collects_nothing_to_run():
     with tf.Graph().as_default() as graph:
-        outputs = SENet(crops_placeholder())
+        outputs, _ = SENet(crops_placeholder())
         assert graph.get_tensor_by_name("Placeholder:0").shape.as_list() == [None, 128, 128, 3]
         assert graph.get_tensor_by_name("fully_connected_9/Relu:0") is outputs
         assert outputs.shape.as_list() == [None, 136]
@@ -162,9 +165,9 @@ def test_training_normalises_with_the_batch_and_moves_the_averages_by_3_in_1000(
 def test_dropout_only_in_training(live_values):
     crops = np.full((2, 128, 128, 3), 90, np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        trained = SENet(tf.constant(crops), is_training=True, keep_prob=0.5)
+        trained, _ = SENet(tf.constant(crops), is_training=True, keep_prob=0.5)
         with tf.name_scope("test"):
-            tested = SENet(tf.constant(crops))
+            tested, _ = SENet(tf.constant(crops))
         assert len(tf.global_variables()) == 105  # the second call shares the first one's
         for variable in tf.global_variables():
             variable.load(live_values[variable.op.name], session)
@@ -190,8 +193,11 @@ def test_batch_norm_of_a_widening_layer_equals_the_plain_one_gradients_included(
         net = tf.nn.conv2d(net, weights, strides=1, padding="SAME")
         return tf.nn.fused_batch_norm(net, gamma, beta, epsilon=senet.BATCH_NORM_EPSILON)[:3]
 
+    def widened(*inputs):
+        return widening_batch_norm(*inputs, senet.BATCH_NORM_EPSILON)
+
     answers = []
-    for function in plain, senet._widen:
+    for function in plain, widened:
         with tf.Graph().as_default(), tf.Session() as session:
             inputs_ = [tf.constant(value) for value in values]
             answer = function(*inputs_)
@@ -201,20 +207,20 @@ def test_batch_norm_of_a_widening_layer_equals_the_plain_one_gradients_included(
         assert np.abs(got - wanted).max() < 2e-3 * np.abs(wanted).max(), name
 
 
-def test_widening_layers_do_not_change_the_loss_curve(make, live_values, monkeypatch):
+def test_widening_layers_do_not_change_the_loss_curve(make, live_values):
     """The first layer and the four that leave the narrow maps are widened; the plain graph has them as SPEC 4 does."""
     crops = np.stack([make.photo(seed, 128, 128) for seed in range(8)]).astype(np.float32)
     labels = np.random.default_rng(0).uniform(0.2, 0.8, [8, 2 * LANDMARKS]).astype(np.float32)
     curves, norms = [], []
     for widening in senet.WIDENING, np.inf:
-        monkeypatch.setattr(senet, "WIDENING", widening)
+        network = functools.partial(SENet, widening=widening)
         with tf.Graph().as_default() as graph, tf.Session() as session:
-            args = parse_args(["--recipe", "original", "--keep_prob", "1", "--learning_rate", "5e-5"])
-            train_op, scalars, _ = add_training(tf.constant(crops), tf.constant(labels), args)
+            recipe = ORIGINAL._replace(keep_prob=1, learning_rate=5e-5)
+            training = add_training(tf.constant(crops), tf.constant(labels), recipe, 10, network)
             session.run(tf.global_variables_initializer())
             for variable in tf.model_variables():
                 variable.load(live_values[variable.op.name], session)
-            curves.append([session.run([scalars["loss"], train_op])[0] for _ in range(10)])
+            curves.append([session.run([training.scalars["loss"], training.step])[0] for _ in range(10)])
             norms.append(sum(operation.type == "FusedBatchNormV3" for operation in graph.get_operations()))
     assert norms == [12, 17]
     assert curves[0][-1] < 0.5 * curves[0][0]

@@ -8,19 +8,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import ENVIRONMENT, REPO
 
-from senet import SENet
-from train import (
-    MIRROR,
-    add_training,
-    augment_batch,
-    change_light,
-    measure,
-    move_face,
-    nme,
-    parse_args,
-    read_test_set,
-    start_awake,
-)
+from landmark.augment import augment_batch, change_light, move_face
+from landmark.points import MIRROR, nme
+from landmark.recipe import DEFAULT, RECIPES
+from landmark.training import add_test_set, add_training, measure
+from senet import SENet, start_awake
 
 
 @pytest.fixture
@@ -93,7 +85,7 @@ def test_measure_is_that_of_every_test_record_in_photo_pixels(
         inter_ocular.append(error / np.hypot(*(q[36] - q[45])))
         by_box.append(error / np.sqrt((q[:, 0].max() - q[:, 0].min()) * (q[:, 1].max() - q[:, 1].min())))
     with tf.Graph().as_default(), tf.Session() as session:
-        test = read_test_set([str(records / "test.tfrecords")], batch_size=3)
+        test = add_test_set([records / "test.tfrecords"], batch_size=3)
         tf.train.Saver().restore(session, live_checkpoint)
         measured = [measure(session, test) for _ in range(2)]
     expected = np.mean(losses), np.mean(inter_ocular), np.mean(by_box)
@@ -107,7 +99,7 @@ def test_measure_is_that_of_every_test_record_in_photo_pixels(
         ("original", 1e-5, {0: 1e-3, 999: 1e-3, 1000: 0.98e-3, 2999: 0.98**2 * 1e-3, 150_000: 1e-3 * 0.98**150}),
         # A hundred steps of warming up, and over the second half of the run half a cosine, times the decay of SPEC 5.
         (
-            "best",
+            "default",
             1e-6,
             {0: 3e-5, 49: 1.5e-3, 999: 3e-3, 75_000: 3e-3 * 0.98**75, 112_500: 1.5e-3 * 0.98**112, 150_000: 0},
         ),
@@ -116,7 +108,7 @@ def test_measure_is_that_of_every_test_record_in_photo_pixels(
 def test_learning_rate_and_l2_of_a_recipe(recipe, weight_decay, rates):
     with tf.Graph().as_default(), tf.Session() as session:
         crops, labels = tf.zeros([2, 128, 128, 3]), tf.zeros([2, 136])
-        scalars = add_training(crops, labels, parse_args(["--recipe", recipe]))[1]
+        scalars = add_training(crops, labels, RECIPES[recipe], 150_000).scalars
         session.run(tf.global_variables_initializer())
         convolutions = [variable for variable in tf.trainable_variables("Conv") if "/weights" in variable.name]
         squares = sum(np.square(weights).sum() for weights in session.run(convolutions))
@@ -265,7 +257,7 @@ def test_points_move_with_the_face(make):
         cv2.circle(photo, (int(x), int(y)), 4, (255, 255, 255), cv2.FILLED)
     turned, off = [], []
     for _ in range(20):
-        crop, moved = move_face(photo, np.trunc(points), 1, rng)
+        crop, moved = move_face(photo, np.trunc(points), DEFAULT.turn, DEFAULT.shake, rng)
         moved = moved * 128 - 0.5 + 0.5 * 128 / 210  # from pixel indices of the photo to those of the crop
         turned.append(np.arctan2(*(moved[8] - moved[0])[::-1]))
         _, _, _, centres = cv2.connectedComponentsWithStats((crop[..., 0] > 110).astype(np.uint8))
@@ -309,7 +301,7 @@ def test_augmentation_is_the_seeds_and_steps_and_starts_from_nothing(records):
     images, labels, boxes, photos = (list(column) for column in zip(*faces, strict=True))
 
     def augment(seed, step, photos=photos):
-        return augment_batch(seed, step, images, np.array(labels), np.array(boxes), photos)
+        return augment_batch(DEFAULT, seed, step, images, np.array(labels), np.array(boxes), photos)
 
     plain = [np.frombuffer(image, np.uint8).reshape(128, 128, 3).astype(int) for image in images]
     for chosen in photos, [b""] * len(photos):  # with and without a photo in the record
@@ -340,11 +332,11 @@ def test_a_new_network_answers_the_mean_face_and_none_of_its_units_sleeps(make):
     mean_face = np.linspace(0.1, 0.9, 136)
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.set_random_seed(0)
-        outputs = SENet(
+        outputs, end_points = SENet(
             tf.constant(np.array([make.photo(i, 128, 128) for i in range(8)]), tf.float32), is_training=True
         )
         hidden = graph.get_tensor_by_name("fully_connected_8/MatMul:0")
-        wake = start_awake(mean_face, hidden)
+        wake = start_awake(end_points, mean_face, DEFAULT.hidden_scale, DEFAULT.hidden_mean)
         session.run(tf.global_variables_initializer())
         narrow = np.ptp(session.run(hidden), axis=0).mean()
         for op in wake:

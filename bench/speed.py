@@ -1,29 +1,25 @@
-"""Measures how fast the pipeline is, beside what the machine can do.
+"""Measures how fast the pipeline is.
 
 Usage:
-    python bench.py                          # on data/300W_LP, else data/sample; landmark.pb, else models/landmark.pb
-    python bench.py --data ~/300W_LP
-    python bench.py --data ~/300W_LP --recipe    # instead: what each part of train.py's default recipe is worth
-    python bench.py --data ~/300W_LP --loaders   # instead: landmark.pb in other programs, beside dlib's 68 points
+    python bench/speed.py                    # on data/300W_LP, else data/sample; landmark.pb, else models/landmark.pb
+    python bench/speed.py --data ~/300W_LP
+    python bench/speed.py --data ~/300W_LP --loaders   # instead: landmark.pb in other programs, beside dlib's 68 points
 
-Takes about five minutes, the second most of an hour, the third two minutes; leave the machine alone meanwhile.
+Takes about five minutes, the second two; leave the machine alone meanwhile.
 """
 
 import argparse
 import collections
 import concurrent.futures
-import contextlib
 import functools
 import importlib.metadata
 import math
 import multiprocessing
-import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -31,31 +27,23 @@ import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import senet
-import train
-from freeze_graph import open_onnx, open_pb, open_tflite, to_onnx, to_tflite
-from prepare_tfrecords import (
-    IMAGE_SIZE,
-    LANDMARKS,
-    REAL_SET,
-    SAMPLE_SET,
-    example,
-    face_name,
-    find_faces,
-    photo_path,
-    read_face,
-    write_records,
-)
-from test_pb import default_pb, load_graph
-from train import add_training, anneal, parse_args, read_batches
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from landmark.annotations import CORES, REAL_SET, SAMPLE_SET, find_annotations, read_face, read_faces  # noqa: E402
+from landmark.augment import augment_batch  # noqa: E402
+from landmark.export import FORMATS, open_pb  # noqa: E402
+from landmark.files import one_line  # noqa: E402
+from landmark.find import default_pb, load_graph  # noqa: E402
+from landmark.points import IMAGE_SIZE, LANDMARKS  # noqa: E402
+from landmark.recipe import DEFAULT, ORIGINAL  # noqa: E402
+from landmark.records import read_batches, to_record, write_records  # noqa: E402
+from landmark.training import add_training  # noqa: E402
+from senet import SENet  # noqa: E402
 
-CORES = len(os.sched_getaffinity(0))
 BATCH = 32
+STEPS = 10**6  # of the run that a step is timed in
 WARM_STEPS, WINDOW_STEPS, WINDOWS = 10, 12, 9
 READ_STEPS = 60
 ROUNDS = 3
-RECIPE_CROPS, RECIPE_SEEDS = 9_600, (0, 1)
-FLOATS = 4  # bytes
 
 
 # Training
@@ -73,13 +61,18 @@ def original_input(paths):
     return tf.train.shuffle_batch([crop, parsed["label"]], BATCH, capacity=1000, min_after_dequeue=500)
 
 
+def augment_fully(number, *batch):
+    """augment_batch of the default recipe, at its full strength."""
+    return augment_batch(DEFAULT, 0, DEFAULT.growth_steps + number, *batch)
+
+
 def train_windows(design, paths, pipe):
     """A process that trains: answers each message by the crops a second of a window of steps, or by the ten ops that
     take most of a step, in a share of its time; None ends it."""
     tf.logging.set_verbosity(tf.logging.ERROR)
-    if design == "original":
-        senet.WIDENING = math.inf  # its batch norms read their own inputs
-    args = parse_args(["--recipe", "best" if design == "default recipe" else "original"])
+    recipe = DEFAULT if design == "default recipe" else ORIGINAL
+    # The original's batch norms read their own inputs.
+    network = functools.partial(SENet, widening=math.inf) if design == "original" else SENet
     with tf.Graph().as_default(), tf.Session() as session:
         feed = {}
         if design == "original":
@@ -90,9 +83,9 @@ def train_windows(design, paths, pipe):
             crops = tf.Variable(rng.uniform(0, 255, [BATCH, IMAGE_SIZE, IMAGE_SIZE, 3]).astype(np.float32), False)
             labels = tf.Variable(rng.uniform(0, 1, [BATCH, 2 * LANDMARKS]).astype(np.float32), False)
         else:
-            dataset = read_batches(paths, BATCH, 0, 10**6 if design == "default recipe" else None)
+            dataset = read_batches(paths, BATCH, 0, augment_fully if design == "default recipe" else None)
             crops, labels, _ = tf.data.make_one_shot_iterator(dataset).get_next()
-        train_op, scalars, _ = add_training(crops, labels, args)
+        training = add_training(crops, labels, recipe, STEPS, network)
         session.run(tf.global_variables_initializer())
         coordinator = tf.train.Coordinator()
         runners = tf.train.start_queue_runners(session, coordinator)
@@ -100,7 +93,7 @@ def train_windows(design, paths, pipe):
         def step(**options):
             if design == "original":
                 feed.update(zip((crops, labels), session.run(fetched), strict=True))
-            session.run([train_op, scalars["loss"]], feed, **options)
+            session.run([training.step, training.scalars["loss"]], feed, **options)
 
         for _ in range(WARM_STEPS):
             step()
@@ -134,71 +127,6 @@ def _peak_memory():
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def count_network():
-    """Counts SPEC 4 for one crop.
-
-    Returns:
-        (floating-point operations, bytes that move through memory op by op), forward and backward. A convolution
-        costs 2 operations a multiply-add forward and twice that backward, the first layer once (its input needs no
-        gradient). Bytes: each op reads its inputs and writes its outputs once, batch norms read theirs twice.
-    """
-    flops = moved = 0
-
-    def conv(side, size, inputs, outputs, is_first=False):
-        nonlocal flops, moved
-        flops += (2 if is_first else 3) * 2 * side**2 * size**2 * inputs * outputs
-        read, written = side**2 * inputs, side**2 * outputs
-        forward = read + written + 3 * written  # convolution; batch norm with ReLU
-        backward = 3 * written + 5 * written + (read + written) * (1 if is_first else 2)  # ReLU; batch norm; both sides
-        moved += FLOATS * (forward + backward)
-
-    def pool(side, channels):
-        nonlocal moved
-        moved += FLOATS * 2 * (side**2 + (side // 2) ** 2) * channels
-
-    def fully_connected(inputs, outputs):
-        nonlocal flops
-        flops += 3 * 2 * inputs * outputs
-
-    side = IMAGE_SIZE
-    conv(side, 3, 3, 32, is_first=True)
-    pool(side, 32)
-    for inputs, outputs in senet.BLOCKS:
-        side //= 2
-        conv(side, 1, inputs, inputs // 4)
-        conv(side, 3, inputs // 4, inputs // 4)
-        conv(side, 1, inputs // 4, outputs)
-        pool(side, outputs)
-        pool(side, inputs)
-        conv(side // 2, 1, inputs, outputs)
-        moved += FLOATS * (side // 2) ** 2 * outputs * (1 + 2 + 3 + 6)  # squeeze, product, sum; their gradients
-        fully_connected(outputs, outputs // 16)
-        fully_connected(outputs // 16, outputs)
-    fully_connected(senet.BLOCKS[-1][1], 1024)
-    fully_connected(1024, 2 * LANDMARKS)
-    return flops, moved
-
-
-def measure_machine():
-    """(float32 operations a second of a large matrix product, bytes a second of a large copy, read and write)."""
-    size = 3072
-    with tf.Graph().as_default(), tf.Session() as session:
-        matrix = tf.Variable(tf.random_normal([size, size]))
-        product = tf.reduce_sum(tf.matmul(matrix, matrix))
-        session.run(tf.global_variables_initializer())
-        flops = 2 * size**3 / min(_seconds(lambda: session.run(product)) for _ in range(6))
-    pairs = [(np.ones(2**25), np.empty(2**25)) for _ in range(CORES)]
-
-    def copy():
-        threads = [threading.Thread(target=np.copyto, args=(target, source)) for source, target in pairs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    return flops, 2 * CORES * pairs[0][0].nbytes / min(_seconds(copy) for _ in range(6))
-
-
 def _seconds(function):
     began = time.perf_counter()
     function()
@@ -225,46 +153,46 @@ def bench_training(records):
     for design, pipe in pipes.items():
         pipe.send(None)
         memory[design] = pipe.recv()
-    flops, moved = count_network()
-    flop_rate, copy_rate = measure_machine()
-    floor = min(flop_rate / flops, copy_rate / moved)
 
     print(f"\n## Training, batch {BATCH}: medians of {WINDOWS} alternating windows of {WINDOW_STEPS} steps\n")
-    print("| design | crops/s | least | most | of original | of the floor | MB |\n|---|---|---|---|---|---|---|")
+    print("| design | crops/s | least | most | of original | MB |\n|---|---|---|---|---|---|")
     base = statistics.median(rates["original"])
     for design in designs:
         median = statistics.median(rates[design])
         print(
             f"| {design} | {median:.0f} | {min(rates[design]):.0f} | {max(rates[design]):.0f} | {median / base:.2f}"
-            f" | {median / floor:.0%} | {memory[design]:.0f} |"
+            f" | {memory[design]:.0f} |"
         )
-    print(f"\nCompute: {flops / 1e6:.0f} MFLOP a crop, {flop_rate / 1e9:.0f} GFLOP/s: {flop_rate / flops:.0f} crops/s.")
-    print(f"Memory: {moved / 1e6:.0f} MB a crop, {copy_rate / 1e9:.1f} GB/s: {copy_rate / moved:.0f} crops/s.")
-    print("Slowest ops of a train.py step: " + ", ".join(f"{kind} {share:.0%}" for kind, share in ops) + ".")
+    print("\nSlowest ops of a train.py step: " + ", ".join(f"{kind} {share:.0%}" for kind, share in ops) + ".")
 
 
 # Preparation
 
 
-def plain_loop(landmarks, out):
+def plain_loop(annotations, out):
     """Preparation as the original has it: one face after the other."""
     with tf.io.TFRecordWriter(str(out / "plain.tfrecords")) as writer:
-        for path in landmarks:
-            writer.write(example(face_name(path), *read_face(path)))
+        for annotation in annotations:
+            writer.write(to_record(read_face(annotation)))
 
 
-def bench_preparation(landmarks, out):
+def prepare(annotations, out, workers=CORES):
+    """Preparation as prepare_tfrecords.py has it."""
+    write_records(annotations, read_faces(annotations, workers), out)
+
+
+def bench_preparation(annotations, out):
     """Prints the preparation table."""
     cv2.setNumThreads(1)
-    photos = [str(photo_path(path)) for path in landmarks]
+    photos = [str(annotation.photo) for annotation in annotations]
     for photo in photos:
         Path(photo).read_bytes()  # from the disk to the page cache
     works = {
         "cv2.imread alone, one core": lambda: [cv2.imread(photo) for photo in photos],
-        "plain loop": lambda: plain_loop(landmarks, out),
+        "plain loop": lambda: plain_loop(annotations, out),
     }
     for workers in range(1, CORES + 1):
-        works[f"{workers} processes"] = lambda n=workers: write_records(landmarks, out, n)
+        works[f"{workers} processes"] = lambda n=workers: prepare(annotations, out, n)
     rates = collections.defaultdict(list)
     for _ in range(ROUNDS):
         for name, work in works.items():
@@ -319,83 +247,27 @@ def _answer(function, args):
     return function(*args), _peak_memory()
 
 
-def _prepare_times(landmarks, out, times):
-    return len(landmarks) * times / _seconds(lambda: write_records(landmarks * times, out, CORES))
+def _prepare_times(annotations, out, times):
+    return len(annotations) * times / _seconds(lambda: prepare(annotations * times, out))
 
 
 def _read_steps(paths):
     with tf.Graph().as_default(), tf.Session() as session:
-        dataset = read_batches(paths, BATCH, 0, 10**6)
+        dataset = read_batches(paths, BATCH, 0, augment_fully)
         crops = tf.data.make_one_shot_iterator(dataset).get_next()[0]
         session.run(crops)
         return READ_STEPS * BATCH / _seconds(lambda: [session.run(crops.op) for _ in range(READ_STEPS)])
 
 
-def bench_growth(landmarks, out):
+def bench_growth(annotations, out):
     """Prints the growth table."""
     print("\n## Growth\n\n| faces | prepared/s | MB | augmented/s | MB |\n|---|---|---|---|---|")
     for times in 1, 4, 16:
-        prepared, prepare_memory = _in_process(_prepare_times, landmarks, out, times)
+        prepared, prepare_memory = _in_process(_prepare_times, annotations, out, times)
         read, read_memory = _in_process(_read_steps, [str(out / "train.tfrecords")])
-        print(f"| {len(landmarks) * times} | {prepared:.0f} | {prepare_memory:.0f} | {read:.0f} | {read_memory:.0f} |")
-
-
-# Recipe
-
-
-def without_debias(crops, is_training=False, *args, batch_norm_decay=None, **options):
-    """SENet with moving averages that start from their initial values."""
-    return senet.SENet(crops, is_training, *args, **options)
-
-
-def wing(error, width=10 / IMAGE_SIZE, curvature=2 / IMAGE_SIZE):
-    """Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018, (5); 10 and 2 pixels, as there."""
-    size = tf.abs(error)
-    log = width * tf.log1p(size / curvature)
-    return tf.where(size < width, log, size - width + width * math.log1p(width / curvature))
-
-
-# Each is the default recipe but for what is named: arguments of train.py, and values in its place of its own.
-RECIPES = {
-    "the default recipe": ([], {}),
-    "plain initial values": ([], {"start_awake": lambda mean_face, hidden: []}),
-    "1,024 units at Xavier's scale": ([], {"HIDDEN_SCALE": 1, "HIDDEN_MEAN": 0.5}),
-    "fully connected layers at the full learning rate": ([], {"CONNECTED_RATE": 1}),
-    "weight decay 1e-5": (["--weight_decay", "1e-5"], {}),
-    "moving averages not debiased": ([], {"SENet": without_debias}),
-    "no averaging of weights": ([], {"AVERAGE_DECAY": 0.0}),
-    "mean squared error": ([], {"LOSSES": {"best": tf.square}}),
-    "Wing loss": ([], {"LOSSES": {"best": wing}}),
-    "no augmentation but the mirror": ([], {"GROWTH_STEPS": math.inf}),
-    "all the augmentation from the first step": ([], {"GROWTH_STEPS": 1e-9}),
-    "the learning rate falling from the first step on": ([], {"anneal": lambda done: anneal((1 + done) / 2)}),
-    "batch 16": (["--batch_size", "16"], {}),
-    "the original recipe": (["--recipe", "original"], {}),
-}
-
-
-def train_recipe(name, seed, records):
-    """Trains by one of RECIPES on RECIPE_CROPS crops: the test NME of the last step."""
-    arguments, values = RECIPES[name]
-    for place, value in values.items():
-        setattr(train, place, value)
-    with tempfile.TemporaryDirectory() as models, tf.Graph().as_default(), open(os.devnull, "w") as quiet:
-        args = parse_args([*arguments, "--data", str(records), "--models", models, "--seed", str(seed)])
-        args.steps = RECIPE_CROPS // args.batch_size
-        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            train.train(args)
-        (events,) = Path(models, "logs").iterdir()
-        curves = [value for event in tf.train.summary_iterator(str(events)) for value in event.summary.value]
-    return [value.simple_value for value in curves if value.tag == "test/nme_inter_ocular"][-1]
-
-
-def bench_recipe(records):
-    """Prints the recipe table."""
-    print(f"\n## Test NME after {RECIPE_CROPS} crops\n", flush=True)
-    print("| | " + " | ".join(f"seed {seed}" for seed in RECIPE_SEEDS) + " |\n|---|" + "---|" * len(RECIPE_SEEDS))
-    for name in RECIPES:
-        errors = [_in_process(train_recipe, name, seed, records)[0] for seed in RECIPE_SEEDS]
-        print(f"| {name} | " + " | ".join(f"{error:.2%}" for error in errors) + " |", flush=True)
+        print(
+            f"| {len(annotations) * times} | {prepared:.0f} | {prepare_memory:.0f} | {read:.0f} | {read_memory:.0f} |"
+        )
 
 
 # Loaders
@@ -412,15 +284,15 @@ def load_opencv(pb, threads):
     return run
 
 
-def load_converted(convert, open_file, pb, threads):
+def load_converted(name, pb, threads):
     with tempfile.NamedTemporaryFile() as file:
-        Path(file.name).write_bytes(convert(pb))
-        return open_file(file.name, threads)
+        Path(file.name).write_bytes(FORMATS[name].convert(pb))
+        return FORMATS[name].open(file.name, threads)
 
 
 def load_dlib(pb, threads):
     """Another model. It takes a picture and a box, face by face, and has no threads. It gets the crop, and the box of
-    the points that SPEC 2's margins leave in it."""
+    the points that the margins of contract 2 leave in it."""
     import dlib
 
     package = importlib.metadata.distribution("face_recognition_models")
@@ -440,8 +312,8 @@ def load_dlib(pb, threads):
 LOADERS = {
     "TensorFlow, session": open_pb,
     f"OpenCV {cv2.__version__}, dnn": load_opencv,
-    "TFLite": functools.partial(load_converted, to_tflite, open_tflite),
-    "ONNX Runtime": functools.partial(load_converted, to_onnx, open_onnx),
+    "TFLite": functools.partial(load_converted, "tflite"),
+    "ONNX Runtime": functools.partial(load_converted, "onnx"),
     "dlib's own 68 points": load_dlib,
 }
 
@@ -477,34 +349,28 @@ def bench_loaders(pb, crops):
             print(f"| {name} | {threads} | {ms:.2f} | {rate:.0f} | {off:.0e} |", flush=True)
 
 
+@one_line
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET if REAL_SET.is_dir() else SAMPLE_SET, metavar="DIR")
-    parser.add_argument("--recipe", action="store_true", help="measure the recipe instead of the speed")
     parser.add_argument("--loaders", action="store_true", help="measure landmark.pb in other programs instead")
     args = parser.parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
-    landmarks = find_faces([args.data])
-    if not landmarks:
-        sys.exit(f"no faces in {args.data}: data/README.md says how to get some")
+    annotations = find_annotations([args.data])
+    if not annotations:
+        raise ValueError(f"no faces in {args.data}: data/README.md says how to get some")
     cpu = next((line.partition(": ")[2] for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     print(f"{platform.platform()}, {cpu.strip()}, {CORES} cores, TensorFlow {tf.__version__}, OpenCV {cv2.__version__}")
+    pb = default_pb()
+    load_graph(pb)  # the processes below have no one to tell
+    if args.loaders:
+        return bench_loaders(pb, np.stack([read_face(annotation).crop for annotation in annotations[:BATCH]]))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        if args.recipe:
-            write_records(landmarks, out, CORES)
-            return bench_recipe(out)
-        pb = default_pb()
-        try:
-            load_graph(pb)  # the processes below have no one to tell
-        except ValueError as error:
-            sys.exit(str(error))
-        if args.loaders:
-            return bench_loaders(pb, np.stack([read_face(path)[0] for path in landmarks[:BATCH]]))
         bench_inference(pb)
-        bench_preparation(landmarks, out)
+        bench_preparation(annotations, out)
         bench_training(out)
-        bench_growth(landmarks[:500], out)
+        bench_growth(annotations[:500], out)
 
 
 if __name__ == "__main__":

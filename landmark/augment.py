@@ -1,0 +1,101 @@
+"""A face moved and lit anew, so that no crop comes twice."""
+
+import cv2
+import numpy as np
+
+from landmark.points import IMAGE_SIZE, LANDMARKS, MIRROR, WHOLE_CROP, crop_box, to_photo
+
+
+def augment_batch(recipe, seed, step, images, labels, boxes, photos):
+    """Augments the faces of one batch, the same for the same seed and step.
+
+    Args:
+        recipe: Recipe; its turn and shake at full strength from step growth_steps on, less before.
+        seed: int.
+        step: int, of the training; the faces of the first are plain but for the mirror.
+        images: [N] bytes, the crop of each record; used where the record has no photo.
+        labels: float32 [N, 136].
+        boxes: int64 [N, 4], x_min y_min x_max y_max in pixels of the photo.
+        photos: [N] bytes, a picture file each, or empty.
+
+    Returns:
+        (crops uint8 [N, 128, 128, 3], labels float32 [N, 136]).
+    """
+    rng = np.random.default_rng([seed, step])
+    strength = min(1, step / recipe.growth_steps)
+    crops = []
+    for i, (image, photo) in enumerate(zip(images, photos, strict=True)):
+        if photo:
+            picture, box = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR), boxes[i]
+        else:
+            picture = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
+            box = WHOLE_CROP
+        points = to_photo(labels[i].reshape(LANDMARKS, 2), box)
+        crop, points = move_face(picture, points, strength * recipe.turn, strength * recipe.shake, rng)
+        crops.append(change_light(crop, strength, rng))
+        labels[i] = points.ravel()
+    return np.array(crops), labels
+
+
+def move_face(photo, points, turn, shake, rng):
+    """Turns, mirrors and cuts a face as contract 2 would cut the turned one, with each side of the box shaken.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        points: float [68, 2] in pixels of the photo.
+        turn: degrees, standard deviation of the roll.
+        shake: standard deviation of each side of the box, in its sides.
+        rng: numpy Generator.
+
+    Returns:
+        (crop uint8 [128, 128, 3], points [68, 2] as shares of its sides; a point cut off lies outside 0..1).
+    """
+    angle = np.deg2rad(turn * np.clip(rng.normal(), -3, 3))
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if rng.random() < 0.5:
+        rotation = rotation @ np.diag([-1.0, 1.0])
+        points = points[MIRROR]
+    points = points @ rotation.T
+    low, high = np.array(crop_box(points), np.float64).reshape(2, 2)
+    shaken = shake * np.clip(rng.normal(size=[2, 2]), -3, 3) * (high - low)
+    low, high = low + shaken[0], high + shaken[1]
+    scale = IMAGE_SIZE / (high - low)
+    # cv2.resize, which cuts the crops of contract 2, has pixel centres at halves.
+    matrix = np.column_stack([scale[:, None] * rotation, scale * (0.5 - low) - 0.5])
+    crop = cv2.warpAffine(photo, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=cv2.INTER_LINEAR)
+    return crop, (points - low) / (high - low)
+
+
+def change_light(crop, strength, rng):
+    """Changes what a camera changes, and covers a part of the face now and then.
+
+    Args:
+        crop: uint8 [128, 128, 3], BGR; may be changed in place.
+        strength: 0..1, how often anything is changed.
+        rng: numpy Generator.
+
+    Returns:
+        uint8 [128, 128, 3].
+    """
+    if rng.random() < 0.15 * strength:  # a smaller face, enlarged
+        small = cv2.resize(crop, None, fx=(share := rng.uniform(0.35, 0.8)), fy=share, interpolation=cv2.INTER_AREA)
+        crop = cv2.resize(small, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.1 * strength:
+        crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.4))
+    if rng.random() < 0.15 * strength:
+        crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    if rng.random() < 0.8 * strength:
+        levels = (np.arange(256) / 255)[:, None] ** rng.uniform(0.7, 1.4)
+        levels = levels * rng.uniform(0.75, 1.3) * rng.uniform(0.9, 1.1, 3) + rng.uniform(-0.12, 0.12)
+        crop = cv2.LUT(crop, np.clip(255 * levels, 0, 255).astype(np.uint8)[:, None])
+    if rng.random() < 0.3 * strength:
+        size = rng.integers(10, 55, 2)
+        top, left = rng.integers(-size // 2, IMAGE_SIZE - size // 2)
+        covered = crop[max(top, 0) : top + size[0], max(left, 0) : left + size[1]]
+        covered[:] = rng.integers(0, 256, covered.shape if rng.random() < 0.5 else 3)
+    if rng.random() < 0.1 * strength:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 80))]
+        crop = cv2.imdecode(cv2.imencode(".jpg", crop, quality)[1], cv2.IMREAD_COLOR)
+    if rng.random() < 0.15 * strength:
+        crop = np.clip(crop + rng.normal(0, rng.uniform(2, 10), crop.shape), 0, 255).astype(np.uint8)
+    return crop

@@ -1,0 +1,208 @@
+"""From a checkpoint to files that other programs load, each kept only if it answers as the checkpoint does."""
+
+import warnings
+from collections import namedtuple
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from landmark.checkpoints import restore
+from landmark.files import whole_file
+from landmark.find import load_graph, predict
+from landmark.records import read_records
+from senet import INPUT_NAME, OUTPUT_NAME, SENet, crops_placeholder
+
+INPUT, OUTPUT = INPUT_NAME.partition(":")[0], OUTPUT_NAME.partition(":")[0]
+# What TensorFlow 1.0, OpenCV and the converters all read.
+PLAIN_OPS = set("Placeholder Const Conv2D BiasAdd Relu AvgPool Mean MatMul Sigmoid Reshape Mul Add Identity".split())
+BATCH = 32
+
+
+def read_crops(paths, count):
+    """The first crops of record files: float32 [count or fewer, 128, 128, 3], BGR, 0..255.
+
+    Raises:
+        ValueError: a file is damaged, or there is no record in them; the message names it.
+    """
+    faces = chain.from_iterable(read_records(path) for path in paths)
+    crops = [face.crop for face in islice(faces, count)]
+    if not crops:
+        raise ValueError(f"no record in {', '.join(map(str, paths))}: write it again with python prepare_tfrecords.py")
+    return np.array(crops, np.float32)
+
+
+def freeze(checkpoint, crops):
+    """Freezes a checkpoint.
+
+    Args:
+        checkpoint: path of a checkpoint of senet.py's network, or of the TF-Slim original.
+        crops: float32 [N, 128, 128, 3].
+
+    Returns:
+        (bytes of a serialized GraphDef of PLAIN_OPS, the checkpoint's outputs on the crops: float32 [N, 136]).
+
+    Raises:
+        ValueError: the checkpoint is missing, damaged or of another graph.
+    """
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        placeholder = crops_placeholder()
+        outputs, _ = SENet(placeholder)
+        restore(tf.train.Saver(), session, checkpoint)
+        frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), [OUTPUT])
+        expected = session.run(outputs, {placeholder: crops})
+    return fold_batch_norms(frozen).SerializeToString(deterministic=True), expected
+
+
+def fold_batch_norms(frozen):
+    """Writes an inference graph in PLAIN_OPS: each batch norm becomes part of its convolution.
+
+    Args:
+        frozen: tf.GraphDef of SENet without variables.
+
+    Returns:
+        tf.GraphDef that answers the same.
+
+    Raises:
+        ValueError: it is a training graph, or holds other ops that are not plain; the message names them.
+    """
+    definition = tf.graph_util.remove_training_nodes(frozen)  # the Identity between each variable and its reader
+    nodes = {node.name: node for node in definition.node}
+
+    def value(name):
+        return tf.make_ndarray(nodes[name].attr["value"].tensor).astype(np.float64)
+
+    def assign(name, value):
+        nodes[name].attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.float32))
+
+    for node in definition.node:
+        if node.op == "AddV2":
+            node.op = "Add"
+        elif node.op == "FusedBatchNormV3" and not node.attr["is_training"].b:
+            conv, gamma, beta, mean, variance = node.input
+            weights = nodes[conv].input[1]
+            scale = value(gamma) / np.sqrt(value(variance) + node.attr["epsilon"].f)
+            assign(weights, value(weights) * scale)
+            assign(beta, value(beta) - value(mean) * scale)
+            attributes = {"T": node.attr["T"]}
+            node.CopyFrom(tf.NodeDef(name=node.name, op="BiasAdd", input=[conv, beta], attr=attributes))
+
+    definition = tf.graph_util.extract_sub_graph(definition, [OUTPUT])
+    if foreign := {node.op for node in definition.node} - PLAIN_OPS:
+        raise ValueError(f"not an inference graph of senet.py: it holds {', '.join(sorted(foreign))}")
+    definition.versions.CopyFrom(frozen.versions)
+    with tf.Graph().as_default() as graph:
+        # Old readers refuse attributes they do not know, unless they are left out for being the default.
+        return tf.train.export_meta_graph(graph_def=definition, graph=graph, strip_default_attrs=True).graph_def
+
+
+def open_pb(path, threads=0):
+    """Loads a frozen graph.
+
+    Args:
+        path: of the file.
+        threads: int, or 0 for TensorFlow's choice; the first session of a process chooses for all of them.
+
+    Returns:
+        function of crops (uint8 or float32 [N, 128, 128, 3]) that returns float32 [N, 136].
+    """
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+    session = tf.Session(graph=load_graph(path), config=config)
+    return lambda crops: predict(session, crops)
+
+
+def to_tflite(pb):
+    """The bytes of a TFLite model of a frozen graph, its batch dimension open."""
+    return tf.lite.TFLiteConverter.from_frozen_graph(str(pb), [INPUT], [OUTPUT]).convert()
+
+
+def open_tflite(path, threads=None):
+    """Loads a TFLite model.
+
+    Args:
+        path: of the file.
+        threads: int, or None for TFLite's choice.
+
+    Returns:
+        function of crops (uint8 or float32 [N, 128, 128, 3]) that returns float32 [N, 136].
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it wants to move to the package ai_edge_litert
+        interpreter = tf.lite.Interpreter(str(path), num_threads=threads)
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(crops):
+        interpreter.resize_tensor_input(source["index"], crops.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(source["index"], crops.astype(np.float32))
+        interpreter.invoke()
+        return interpreter.get_tensor(target["index"])
+
+    return run
+
+
+def to_onnx(pb):
+    """The bytes of an ONNX model of a frozen graph, its batch dimension open and its names the graph's."""
+    import tf2onnx
+
+    definition = tf.GraphDef.FromString(Path(pb).read_bytes())
+    model, _ = tf2onnx.convert.from_graph_def(definition, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME])
+    return model.SerializeToString()
+
+
+def open_onnx(path, threads=0):
+    """Loads an ONNX model.
+
+    Args:
+        path: of the file.
+        threads: int, or 0 for ONNX Runtime's choice.
+
+    Returns:
+        function of crops (uint8 or float32 [N, 128, 128, 3]) that returns float32 [N, 136].
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda crops: session.run([OUTPUT_NAME], {INPUT_NAME: crops.astype(np.float32)})[0]
+
+
+def write_checked(output, content, open_file, crops, expected, tolerance):
+    """Writes a file if it answers as expected, and prints how far off it is.
+
+    Args:
+        output: Path of the file.
+        content: bytes.
+        open_file: function of a Path that returns a function from crops to outputs.
+        crops: float32 [N, 128, 128, 3].
+        expected: float32 [N, 136].
+        tolerance: largest difference that is kept.
+
+    Returns:
+        its outputs, float32 [N, 136].
+
+    Raises:
+        ValueError: the difference is larger; an older file is still there then.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(output) as path:
+        path.write_bytes(content)
+        run = open_file(path)
+        # A batch of one first, then larger ones: a file with a fixed batch is of no use.
+        outputs = np.concatenate([run(batch) for batch in np.split(crops, range(1, len(crops), BATCH))])
+        # Points lie in 0..1; a network of few steps may answer more, with float32's error in proportion.
+        difference = (np.abs(outputs - expected) / np.maximum(expected, 1)).max()
+        print(f"{output}: largest difference on {len(crops)} test crops {difference:.1e}")
+        if not difference <= tolerance:
+            raise ValueError(f"more than {tolerance:.0e}: {output} was not written")
+    print(f"{output} written, {output.stat().st_size / 1e6:.2f} MB")
+    return outputs
+
+
+# What landmark.pb is written as. convert: function of a Path of landmark.pb that returns the file's bytes; open:
+# function of the file's path and a number of threads that returns a function of crops; tolerance: of its outputs.
+Format = namedtuple("Format", "convert open tolerance")
+PB = Format(Path.read_bytes, open_pb, 1e-5)
+FORMATS = {"tflite": Format(to_tflite, open_tflite, 1e-4), "onnx": Format(to_onnx, open_onnx, 1e-4)}

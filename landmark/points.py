@@ -1,0 +1,184 @@
+"""What the 68 points of a face are: their order, their crop, their drawing and the measures of their errors."""
+
+from collections import namedtuple
+
+import cv2
+import numpy as np
+
+IMAGE_SIZE = 128
+LANDMARKS = 68
+WHOLE_CROP = 0, 0, IMAGE_SIZE, IMAGE_SIZE  # the box of a crop that is its own photo
+# The parts of a face as lines through the iBUG 68 points; a closed part ends where it starts.
+PARTS = {
+    "jaw": [range(0, 17)],
+    "brows": [range(17, 22), range(22, 27)],
+    "nose": [range(27, 31), range(31, 36)],
+    "eyes": [[*range(36, 42), 36], [*range(42, 48), 42]],
+    "mouth": [[*range(48, 60), 48], [*range(60, 68), 60]],
+}
+# The landmark that each becomes in the mirror.
+MIRROR = [
+    *range(16, -1, -1),  # jaw
+    *range(26, 16, -1),  # brows
+    *range(27, 31),
+    *range(35, 30, -1),  # nose
+    *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),  # eyes
+    *range(54, 47, -1),
+    *range(59, 54, -1),  # outer lip
+    *range(64, 59, -1),
+    *range(67, 64, -1),  # inner lip
+]
+GREEN, RED = (0, 255, 0), (0, 0, 255)
+SHEET_COLUMNS = 5
+LIMIT, BOX_LIMIT = 0.08, 0.10  # NME from which a face counts as failed (contract 7)
+
+# Normalised mean errors, float [N] each, 0.05 is 5%: the mean distance of the 68 points over |p36 - p45|, and over
+# sqrt(w * h) of the true points' box.
+NME = namedtuple("NME", "inter_ocular box")
+
+
+# The crop (contract 2)
+
+
+def crop_box(points):
+    """The box that contract 2 cuts around a face.
+
+    Args:
+        points: [68, 2] finite x, y in pixels of the photo.
+
+    Returns:
+        (x_min, y_min, x_max, y_max), ints, in pixels of the photo; may leave the photo, and may be empty when all
+        points are alike.
+    """
+    (x_min, y_min), (x_max, y_max) = points.min(0).tolist(), points.max(0).tolist()
+    x_max, x_min, y_max, y_min = int(x_max), int(x_min), int(y_max), int(y_min)
+    y_min = int(y_min - 0.30 * (y_max - y_min))
+    y_max = int(y_max + 0.05 * (y_max - y_min))
+    x_min = int(x_min - 0.05 * (x_max - x_min))
+    x_max = int(x_max + 0.05 * (x_max - x_min))
+    return x_min, y_min, x_max, y_max
+
+
+def crop_face(photo, box):
+    """Cuts a box out of a photo, black where it leaves the photo, and resizes it.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        box: (x_min, y_min, x_max, y_max), ints, that overlaps the photo.
+
+    Returns:
+        uint8 [128, 128, 3]; the two sides scale apart.
+    """
+    x_min, y_min, x_max, y_max = box
+    height, width = photo.shape[:2]
+    inside = photo[max(y_min, 0) : max(y_max, 0), max(x_min, 0) : max(x_max, 0)]
+    black = max(-y_min, 0), max(y_max - height, 0), max(-x_min, 0), max(x_max - width, 0)
+    if any(black):
+        inside = cv2.copyMakeBorder(inside, *black, cv2.BORDER_CONSTANT)
+    return cv2.resize(inside, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_LINEAR)
+
+
+def to_crop(points, box):
+    """Points [..., 68, 2] in pixels of the photo as shares of boxes [..., 4]: the label of contract 2."""
+    box = np.asarray(box, np.float64)[..., None, :]
+    return (points - box[..., :2]) / (box[..., 2:] - box[..., :2])
+
+
+def to_photo(points, box):
+    """The way back from to_crop: shares of boxes [..., 4] to points [..., 68, 2] in pixels of the photo."""
+    box = np.asarray(box, np.float64)[..., None, :]
+    return points * (box[..., 2:] - box[..., :2]) + box[..., :2]
+
+
+# Drawing
+
+
+def draw_landmarks(picture, points, colour=GREEN, side=None):
+    """Draws 68 points and the lines along the parts of the face into a picture, at its own size.
+
+    Args:
+        picture: uint8 [H, W, 3], BGR, changed in place.
+        points: [68, 2] x, y in pixels of the picture.
+        colour: BGR.
+        side: of the face in pixels, which the dots grow with; the picture's shorter one if it is not said.
+    """
+    side = side or min(picture.shape[:2])
+    radius = max(1, round(side / 150))
+    shift = 4  # OpenCV draws at 1/16 pixel
+    fixed = np.round(np.clip(points, -max(picture.shape), 2 * max(picture.shape)) * 2**shift).astype(np.int32)
+    for lines in PARTS.values():
+        for line in lines:
+            cv2.polylines(picture, [fixed[list(line)]], False, colour, max(1, radius // 3), cv2.LINE_AA, shift)
+    for point in fixed.tolist():
+        cv2.circle(picture, point, radius << shift, colour, cv2.FILLED, cv2.LINE_AA, shift)
+
+
+def contact_sheet(crops, points, zoom=2):
+    """Crops with their points in rows of five.
+
+    Args:
+        crops: uint8 [N, S, S, 3].
+        points: list of ([N, 68, 2] shares of the crop, colour), drawn one over the other.
+        zoom: how many times larger each crop is shown.
+
+    Returns:
+        uint8 [rows * S * zoom, 5 * S * zoom, 3].
+    """
+    side = crops.shape[1] * zoom
+    sheet = np.zeros((-(-len(crops) // SHEET_COLUMNS) * side, SHEET_COLUMNS * side, 3), np.uint8)
+    for i, crop in enumerate(crops):
+        row, column = divmod(i, SHEET_COLUMNS)
+        tile = cv2.resize(crop, (side, side), interpolation=cv2.INTER_LINEAR)
+        for shares, colour in points:
+            draw_landmarks(tile, shares[i] * side, colour)
+        sheet[row * side : (row + 1) * side, column * side : (column + 1) * side] = tile
+    return sheet
+
+
+# The measures (contract 7)
+
+
+def nme(predicted, true):
+    """The normalised mean errors of some faces.
+
+    Args:
+        predicted, true: float [N, 68, 2], in pixels of the photo.
+
+    Returns:
+        NME.
+    """
+    errors = np.linalg.norm(predicted - true, axis=-1).mean(-1)
+    inter_ocular = np.linalg.norm(true[:, 36] - true[:, 45], axis=-1)
+    return NME(errors / inter_ocular, errors / np.sqrt(np.ptp(true, axis=1).prod(-1)))
+
+
+def auc(errors, limit):
+    """Area under the cumulative error curve from 0 to limit, as a share of limit: 1 when every error is 0.
+
+    Args:
+        errors: float [N], NME of each face.
+        limit: the largest error counted.
+    """
+    return float(np.clip(1 - errors / limit, 0, None).mean())
+
+
+def measure_faces(errors):
+    """The measures of contract 7 over some faces.
+
+    Args:
+        errors: NME of the faces.
+
+    Returns:
+        dict of faces, nme_mean, nme_median, failure_rate, auc (inter-ocular), nme_box, failure_rate_box, auc_box.
+    """
+    inter_ocular, box = errors
+    return {
+        "faces": len(inter_ocular),
+        "nme_mean": float(inter_ocular.mean()),
+        "nme_median": float(np.median(inter_ocular)),
+        "failure_rate": float((inter_ocular > LIMIT).mean()),
+        "auc": auc(inter_ocular, LIMIT),
+        "nme_box": float(box.mean()),
+        "failure_rate_box": float((box > BOX_LIMIT).mean()),
+        "auc_box": auc(box, BOX_LIMIT),
+    }

@@ -1,0 +1,30 @@
+"""How far a face is turned."""
+
+import cv2
+import numpy as np
+import scipy.io
+
+# The mean head of data/make_sample.py in millimetres, x right, y down, z away from the camera: nose tip, chin, outer
+# eye corners, mouth corners.
+POSE_LANDMARKS = [30, 8, 36, 45, 48, 54]
+POSE_MODEL = np.array(
+    [[0, 0, 0], [0, 85, 25.5], [-45, -32.5, 46.5], [45, -32.5, 46.5], [-25.5, 35.5, 26.5], [25.5, 35.5, 26.5]]
+)
+
+
+def read_yaw(pose_file, points):
+    """The yaw of a face in degrees, positive or negative: from `Pose_Para` of its MAT file, else from its points.
+
+    Args:
+        pose_file: Path, or None.
+        points: float64 [68, 2] in pixels of the photo.
+    """
+    if pose_file and pose_file.exists():
+        return float(np.rad2deg(scipy.io.loadmat(pose_file)["Pose_Para"][0, 1]))
+    # A camera far away: 300W_LP's own fits are weak perspective.
+    size = np.ptp(points, axis=0).max()
+    centre = points.mean(0)
+    camera = np.array([[10 * size, 0, centre[0]], [0, 10 * size, centre[1]], [0, 0, 1]])
+    _, rotation, _ = cv2.solvePnP(POSE_MODEL, points[POSE_LANDMARKS], camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    rotation = cv2.Rodrigues(rotation)[0]
+    return float(np.rad2deg(np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))))

@@ -1,0 +1,229 @@
+"""The record of contract 3: written from faces, read, checked, and batched inside the graph."""
+
+import contextlib
+import json
+from collections import namedtuple
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tensorflow.compat.v1 as tf
+from google.protobuf.message import DecodeError
+from tqdm import tqdm
+
+from landmark.annotations import LabelledFace, split_faces
+from landmark.files import whole_file
+from landmark.points import GREEN, IMAGE_SIZE, LANDMARKS, WHOLE_CROP, contact_sheet
+
+SIDES = "train", "test"
+SUMMARY = "records.json"  # beside the record files
+POINTS = "pts_2d"  # the kind of points that the labels are
+PREVIEW_CROPS = 25
+SHUFFLE = 512  # records, 50 MB; the files are in random order already
+WRITE_AGAIN = "write it again with python prepare_tfrecords.py"
+
+# Records from elsewhere may have two features alone: errors are then measured in the crop, and augment has no margin.
+FEATURES = {
+    "image": tf.io.FixedLenFeature([], tf.string),
+    "label": tf.io.FixedLenFeature([2 * LANDMARKS], tf.float32),
+    "name": tf.io.FixedLenFeature([], tf.string, default_value=""),
+    "box": tf.io.FixedLenFeature([4], tf.int64, default_value=WHOLE_CROP),
+    "photo": tf.io.FixedLenFeature([], tf.string, default_value=""),
+}
+
+# points: the kind of points; mean_face: float64 [136], the mean label of the training records; train, test: their
+# numbers of records.
+Summary = namedtuple("Summary", "points mean_face train test")
+
+
+# Writing
+
+
+def to_record(face):
+    """The record of a LabelledFace: a serialized tf.train.Example.
+
+    The photo's file as it is leaves train.py the room to turn and shift the crop, costs no time here, and is smaller
+    than the pixels of the crop (40 KB in 300W_LP).
+    """
+    record = tf.train.Example()
+    feature = record.features.feature  # filled in place: a message given to another is copied, 90 KB each time
+    feature["image"].bytes_list.value.append(face.crop.tobytes())
+    feature["label"].float_list.value.extend(face.label)
+    feature["name"].bytes_list.value.append(face.name.encode())
+    feature["box"].int64_list.value.extend(face.box)
+    feature["photo"].bytes_list.value.append(face.photo)
+    return record.SerializeToString(deterministic=True)
+
+
+def write_records(annotations, faces, out):
+    """Writes train.tfrecords, test.tfrecords, records.json, preview.png and skipped.txt into a folder.
+
+    Args:
+        annotations: list of Annotation.
+        faces: for each, what read_faces yields.
+        out: Path of a folder that exists.
+
+    Returns:
+        (Summary, number of faces left out).
+
+    Raises:
+        ValueError: train or test would be empty; only skipped.txt is written then.
+    """
+    is_test = split_faces([annotation.name for annotation in annotations])
+    counts, total, skipped, preview = [0, 0], np.zeros(2 * LANDMARKS), [], []
+    with contextlib.ExitStack() as files:
+        paths = [files.enter_context(whole_file(out / f"{side}.tfrecords")) for side in SIDES]
+        writers = [files.enter_context(tf.io.TFRecordWriter(str(path))) for path in paths]
+        everyone = zip(is_test, faces, strict=True)
+        for side, face in tqdm(everyone, total=len(annotations), unit="face", disable=None):
+            if isinstance(face, str):
+                skipped.append(face)
+                continue
+            writers[side].write(to_record(face))
+            counts[side] += 1
+            if not side:
+                total += face.label
+            if len(preview) < PREVIEW_CROPS:
+                preview.append(face)
+        with whole_file(out / "skipped.txt") as path:
+            path.write_text("".join(f"{line}\n" for line in sorted(skipped)))
+        if not all(counts):
+            raise ValueError(
+                f"{sum(counts)} usable faces of {len(annotations)} are too few to train and test on;"
+                f" {out / 'skipped.txt'} says what is wrong with the others"
+            )
+    summary = Summary(POINTS, total / counts[0], *counts)
+    with whole_file(out / SUMMARY) as path:
+        path.write_text(json.dumps(summary._asdict() | {"mean_face": summary.mean_face.tolist()}) + "\n")
+    labels = [(np.reshape([face.label for face in preview], [-1, LANDMARKS, 2]), GREEN)]
+    with whole_file(out / "preview.png") as path:
+        path.write_bytes(cv2.imencode(".png", contact_sheet(np.array([face.crop for face in preview]), labels))[1])
+    return summary, len(skipped)
+
+
+# Reading
+
+
+def find_records(folder, side):
+    """The record files of one side.
+
+    Args:
+        folder: Path of the folder that prepare_tfrecords.py wrote.
+        side: "train" or "test".
+
+    Returns:
+        list of Path, sorted, at least one.
+
+    Raises:
+        ValueError: there are none.
+    """
+    paths = sorted(Path(folder).glob(f"{side}*.tfrecords"))
+    if not paths:
+        raise ValueError(f"no {side}*.tfrecords in {folder}: run python prepare_tfrecords.py")
+    return paths
+
+
+def read_records(path):
+    """The records of one file, outside a graph.
+
+    Args:
+        path: str or Path.
+
+    Yields:
+        LabelledFace.
+
+    Raises:
+        ValueError: the file is missing, damaged or holds records of another size; the message names it.
+    """
+    try:
+        for record in tf.io.tf_record_iterator(str(path)):
+            feature = tf.train.Example.FromString(record).features.feature
+            image, name, photo = (b"".join(feature[key].bytes_list.value) for key in ("image", "name", "photo"))
+            label, box = feature["label"].float_list.value, feature["box"].int64_list.value[:] or WHOLE_CROP
+            if (len(image), len(label)) != (IMAGE_SIZE * IMAGE_SIZE * 3, 2 * LANDMARKS):
+                raise ValueError(
+                    f"{path} holds a record of {len(image)} image bytes and {len(label)} label numbers: {WRITE_AGAIN}"
+                )
+            crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
+            yield LabelledFace(name.decode() or str(path), crop, np.array(label, np.float32), box, photo)
+    except tf.errors.NotFoundError:
+        raise ValueError(f"no file {path}: python prepare_tfrecords.py writes the records") from None
+    except (tf.errors.OpError, DecodeError):
+        raise ValueError(f"{path} is damaged or cut short: {WRITE_AGAIN}") from None
+
+
+def check_records(paths):
+    """Reads every record of some files.
+
+    Args:
+        paths: of the files.
+
+    Returns:
+        (number of records, their mean label: float64 [136]).
+
+    Raises:
+        ValueError: one is missing or damaged, or there is no record in them; the message names it.
+    """
+    total, count = np.zeros(2 * LANDMARKS), 0
+    for path in paths:
+        for face in read_records(path):
+            total += face.label
+            count += 1
+    if not count:
+        raise ValueError(f"no record in {', '.join(map(str, paths))}: {WRITE_AGAIN}")
+    return count, total / count
+
+
+def summarize_records(folder):
+    """What preparation wrote down of its records; where it did not, or they changed since, they are all read.
+
+    Args:
+        folder: Path of the folder that prepare_tfrecords.py wrote.
+
+    Returns:
+        Summary.
+
+    Raises:
+        ValueError: record files are missing or damaged; the message names one.
+    """
+    train, test = (find_records(folder, side) for side in SIDES)
+    path = Path(folder) / SUMMARY
+    if path.exists() and all(file.stat().st_mtime_ns <= path.stat().st_mtime_ns for file in [*train, *test]):
+        with contextlib.suppress(ValueError, TypeError):  # damaged
+            known = Summary(**json.loads(path.read_text()))
+            return known._replace(mean_face=np.array(known.mean_face))
+    (train_count, mean_face), (test_count, _) = check_records(train), check_records(test)
+    return Summary(POINTS, mean_face, train_count, test_count)
+
+
+def read_batches(paths, batch_size, seed=None, augment=None):
+    """Batches of records, read inside the graph.
+
+    Args:
+        paths: record files, as find_records returns them.
+        batch_size: records in a batch.
+        seed: shuffles, for ever, when given; else once through the records in their order.
+        augment: function of (number of the batch, images, labels, boxes, photos) as augment_batch has them, that
+            returns other crops and labels.
+
+    Returns:
+        tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], boxes int64 [N, 4]).
+    """
+    dataset = tf.data.TFRecordDataset([str(path) for path in paths])
+    if seed is not None:
+        dataset = dataset.shuffle(SHUFFLE, seed=seed).repeat()
+
+    def parse(number, records):
+        parsed = tf.io.parse_example(records, {name: FEATURES[name] for name in ("image", "label", "box", "photo")})
+        image, labels, boxes = parsed["image"], parsed["label"], parsed["box"]
+        if augment:
+            inputs = [number, image, labels, boxes, parsed["photo"]]
+            crops, labels = tf.numpy_function(augment, inputs, [tf.uint8, tf.float32])
+            labels = tf.ensure_shape(labels, [None, 2 * LANDMARKS])
+        else:
+            crops = tf.io.decode_raw(image, tf.uint8)
+        crops = tf.reshape(crops, [-1, IMAGE_SIZE, IMAGE_SIZE, 3])
+        return tf.cast(crops, tf.float32), labels, boxes
+
+    # Two batches at a time: OpenCV releases Python's lock. Their order stays.
+    return dataset.batch(batch_size).enumerate().map(parse, num_parallel_calls=2).prefetch(2)

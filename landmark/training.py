@@ -1,0 +1,125 @@
+"""A recipe in the graph: the network in training mode, its loss and its steps; the test set and its measures."""
+
+import math
+from collections import namedtuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from landmark.points import GREEN, IMAGE_SIZE, LANDMARKS, RED, contact_sheet, nme, to_photo
+from landmark.records import read_batches
+from senet import BATCH_NORM_DECAY, SENet, has_batch_norm
+
+SHOWN_CROPS = 10
+
+# step: the op of one step; scalars: dict of the scalars to watch, "loss", "l2", "total" and "learning_rate"; averages:
+# tf.train.ExponentialMovingAverage of the model's variables; end_points: of senet.SENet.
+Training = namedtuple("Training", "step scalars averages end_points")
+
+# start: the op that starts a pass; the tensors of its next batch: crops, labels, boxes as of read_batches, and outputs
+# float32 [N, 136].
+TestSet = namedtuple("TestSet", "start crops labels boxes outputs")
+
+# Means over the records: loss of the 136 outputs, mean squared error; NME inter-ocular and by the box.
+TestErrors = namedtuple("TestErrors", "loss inter_ocular box")
+
+
+def wing(error, width=10 / IMAGE_SIZE, curvature=2 / IMAGE_SIZE):
+    """Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018, (5); 10 and 2 pixels, as there."""
+    size = tf.abs(error)
+    log = width * tf.log1p(size / curvature)
+    return tf.where(size < width, log, size - width + width * math.log1p(width / curvature))
+
+
+LOSSES = {"l1": tf.abs, "l2": tf.square, "wing": wing}  # of an error; their mean is the loss
+
+
+def add_training(crops, labels, recipe, steps, network=SENet):
+    """Adds a network in training mode, its loss and its optimizer to the default graph.
+
+    Args:
+        crops: float32 [N, 128, 128, 3], BGR, 0..255.
+        labels: float32 [N, 136].
+        recipe: Recipe.
+        steps: number of steps of the whole run, over which the learning rate falls.
+        network: function as senet.SENet.
+
+    Returns:
+        Training.
+    """
+    step = tf.train.get_or_create_global_step()
+    done = tf.cast(step, tf.float32)
+    # Without the second term the first thousand steps would be measured with the moving averages' initial values.
+    decay = tf.minimum(BATCH_NORM_DECAY, (1 + done) / (10 + done)) if recipe.debias else BATCH_NORM_DECAY
+    outputs, end_points = network(crops, True, recipe.keep_prob, recipe.weight_decay, batch_norm_decay=decay)
+    loss = tf.reduce_mean(LOSSES[recipe.loss](outputs - labels))
+    l2 = tf.losses.get_regularization_loss()
+    rate = tf.train.exponential_decay(recipe.learning_rate, step, recipe.decay_steps, recipe.decay_rate, staircase=True)
+    share = tf.minimum(1.0, (1 + done) / recipe.warm_steps)
+    if recipe.anneal_from is not None:
+        fallen = (done / steps - recipe.anneal_from) / (1 - recipe.anneal_from)
+        share *= 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(fallen, 0.0, 1.0)))
+    rate *= share
+
+    variables = tf.trainable_variables()
+    layers = {True: [], False: []}
+    for gradient, variable in zip(tf.gradients(loss + l2, variables), variables, strict=True):
+        layers[has_batch_norm(variable)].append((gradient, variable))
+    updates = []
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        for normed, pairs in layers.items():
+            optimizer = tf.train.AdamOptimizer(rate * (1 if normed else recipe.connected_rate))
+            updates.append(optimizer.apply_gradients(pairs))
+    with tf.control_dependencies(updates), tf.control_dependencies([tf.assign_add(step, 1)]):
+        averages = tf.train.ExponentialMovingAverage(float(recipe.average_decay), step)
+        train_op = averages.apply(tf.model_variables())
+    scalars = {"loss": loss, "l2": l2, "total": loss + l2, "learning_rate": rate}
+    return Training(train_op, scalars, averages, end_points)
+
+
+def add_test_set(paths, batch_size, averages=None):
+    """Adds the test set in inference mode (moving averages, no dropout) to the default graph; the network shares
+    the variables that are there.
+
+    Args:
+        paths: record files, as find_records returns them.
+        batch_size: crops in a batch.
+        averages: tf.train.ExponentialMovingAverage whose values stand in for the variables'.
+
+    Returns:
+        TestSet.
+    """
+
+    def average(getter, *args, **options):
+        return averages.average(getter(*args, **options))
+
+    with tf.name_scope("test"):
+        iterator = tf.data.make_initializable_iterator(read_batches(paths, batch_size))
+        crops, labels, boxes = iterator.get_next()
+        with tf.variable_scope(tf.get_variable_scope(), custom_getter=average if averages else None):
+            return TestSet(iterator.initializer, crops, labels, boxes, SENet(crops)[0])
+
+
+def measure(session, test):
+    """Measures every record of a TestSet once: TestErrors."""
+    session.run(test.start)
+    batches = []
+    while True:
+        try:
+            batches.append(session.run([test.outputs, test.labels, test.boxes]))
+        except tf.errors.OutOfRangeError:
+            break
+    outputs, labels, boxes = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    predicted, true = (to_photo(points.reshape(-1, LANDMARKS, 2), boxes) for points in (outputs, labels))
+    errors = nme(predicted, true)
+    return TestErrors(
+        float(np.square(outputs - labels).mean()), float(errors.inter_ocular.mean()), float(errors.box.mean())
+    )
+
+
+def draw_test_crops(session, test):
+    """The first crops of a TestSet, true points in green and predicted ones in red: uint8 [H, W, 3], BGR."""
+    session.run(test.start)
+    crops, *points = session.run([test.crops, test.labels, test.outputs])
+    true, predicted = (shares.reshape(-1, LANDMARKS, 2) for shares in points)
+    return contact_sheet(crops[:SHOWN_CROPS].astype(np.uint8), [(true, GREEN), (predicted, RED)])
