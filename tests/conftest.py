@@ -178,6 +178,24 @@ def make():
     return SimpleNamespace(photo=draw_photo, points=place_points, face=write_face)
 
 
+def spec_box(p):
+    x_max, x_min = int(max(p[:, 0])), int(min(p[:, 0]))
+    y_max, y_min = int(max(p[:, 1])), int(min(p[:, 1]))
+    y_min = int(y_min - 0.30 * (y_max - y_min))
+    y_max = int(y_max + 0.05 * (y_max - y_min))
+    x_min = int(x_min - 0.05 * (x_max - x_min))
+    x_max = int(x_max + 0.05 * (x_max - x_min))
+    return x_min, y_min, x_max, y_max
+
+
+def spec_crop(photo, box):
+    x_min, y_min, x_max, y_max = box
+    margin = 2000
+    padded = np.pad(photo, [(margin, margin), (margin, margin), (0, 0)])
+    cut = padded[y_min + margin : y_max + margin, x_min + margin : x_max + margin]
+    return cv2.resize(cut, (128, 128), interpolation=cv2.INTER_LINEAR)
+
+
 def write_face(folder, group, stem, seed, points=None, photo=None):
     """Writes one face in the 300W_LP layout; returns its landmarks file and its photo."""
     jpg = folder / group / f"{stem}.jpg"

@@ -6,7 +6,6 @@ import pytest
 import scipy.io
 
 import evaluate
-from landmark.points import measure_faces, nme
 from landmark.pose import read_yaw
 
 
@@ -43,19 +42,6 @@ def test_results_equal_an_independent_computation(output, records, read_records,
     for group in set(groups):
         assert results[group]["nme_mean"] == pytest.approx(inter_ocular[groups == group].mean(), rel=1e-4)
     assert results["shaken"]["faces"] == evaluate.SHAKES * len(faces)
-
-
-def test_failure_rate_and_auc_by_hand():
-    true = np.zeros([4, 68, 2])
-    true[:, 36], true[:, 45] = (0, 0), (100, 0)
-    true[:, 8] = (50, 100)
-    predicted = true + np.array([0, 2, 4, 12])[:, None, None] * [1, 0]
-    measures = measure_faces(nme(predicted, true))
-    assert measures["failure_rate"] == 0.25
-    # The CED is 1/4 up to 2%, 1/2 up to 4%, 3/4 up to 8%.
-    assert measures["auc"] == pytest.approx((0.25 * 2 + 0.5 * 2 + 0.75 * 4) / 8)
-    assert measures["nme_box"] == pytest.approx(0.045)
-    assert measures["failure_rate_box"] == 0.25
 
 
 def test_what_is_printed_is_what_is_written(output):

@@ -5,59 +5,7 @@ import numpy as np
 import pytest
 import scipy.io
 import tensorflow.compat.v1 as tf
-from conftest import REPO
-
-from landmark.annotations import find_annotations, split_faces
-from landmark.points import crop_box, crop_face, to_crop, to_photo
-
-REAL = REPO / "../shared/300W_LP"
-
-
-def spec_box(p):
-    x_max, x_min = int(max(p[:, 0])), int(min(p[:, 0]))
-    y_max, y_min = int(max(p[:, 1])), int(min(p[:, 1]))
-    y_min = int(y_min - 0.30 * (y_max - y_min))
-    y_max = int(y_max + 0.05 * (y_max - y_min))
-    x_min = int(x_min - 0.05 * (x_max - x_min))
-    x_max = int(x_max + 0.05 * (x_max - x_min))
-    return x_min, y_min, x_max, y_max
-
-
-def spec_crop(photo, box):
-    x_min, y_min, x_max, y_max = box
-    margin = 2000
-    padded = np.pad(photo, [(margin, margin), (margin, margin), (0, 0)])
-    cut = padded[y_min + margin : y_max + margin, x_min + margin : x_max + margin]
-    return cv2.resize(cut, (128, 128), interpolation=cv2.INTER_LINEAR)
-
-
-def test_crop_box_cuts_toward_zero_and_widens_in_the_order_of_the_spec():
-    rng = np.random.default_rng(0)
-    for _ in range(500):
-        points = rng.uniform(-300, 600, 2) + rng.uniform(0, rng.uniform(5, 500, 2), (68, 2))
-        assert crop_box(points) == spec_box(points)
-    corners = np.array([[-10.9, -20.9], [99.9, 80.9]] * 34)
-    assert crop_box(corners) == (-15, -50, 104, 86)
-
-
-@pytest.mark.parametrize(
-    "box",
-    [(100, 50, 300, 400), (-40, -60, 200, 300), (350, 300, 520, 700), (-30, -20, 500, 480), (449, 449, 600, 460)],
-    ids=["inside", "top left", "bottom right", "all round", "one pixel"],
-)
-def test_crop_is_black_outside_the_photo(make, box):
-    photo = make.photo(3)
-    np.testing.assert_array_equal(crop_face(photo, box), spec_crop(photo, box))
-
-
-def test_label_goes_to_the_crop_and_back():
-    rng = np.random.default_rng(1)
-    points, boxes = rng.uniform(-50, 500, (5, 68, 2)), np.array([[10, 20, 110, 220]] * 4 + [[-30, -40, 90, 300]])
-    shares = to_crop(points, boxes)
-    np.testing.assert_allclose(shares[0, :, 0], (points[0, :, 0] - 10) / 100)
-    np.testing.assert_allclose(shares[0, :, 1], (points[0, :, 1] - 20) / 200)
-    np.testing.assert_allclose(to_photo(shares, boxes), points)
-    np.testing.assert_allclose(to_photo(shares[4], boxes[4]), points[4])
+from conftest import spec_box, spec_crop
 
 
 def test_records_are_the_crops_and_labels_of_their_photos(records, small_set, read_records):
@@ -90,16 +38,6 @@ def test_no_face_is_on_both_sides(records, read_records):
     ]
     assert not sides[0] & sides[1]
     assert [len(side) for side in sides] == [22, 2]
-
-
-def test_one_face_in_ten_is_for_testing_whatever_the_order():
-    faces = [f"{group}/LFPW_image_train_{i:04}" for i in range(200) for group in ("LFPW", "LFPW_Flip")]
-    names = [f"{face}_{variant}" for face in faces for variant in range(3)]
-    sides = dict(zip(names, split_faces(names), strict=True))
-    assert sum(sides.values()) == 20 * 2 * 3
-    held_out = {name.partition("/")[2].rpartition("_")[0] for name, side in sides.items() if side}
-    assert len(held_out) == 20
-    assert dict(zip(names[::-1], split_faces(names[::-1]), strict=True)) == sides
 
 
 def test_records_do_not_depend_on_workers_or_on_the_folder(tmp_path, small_set, records, run):
@@ -217,16 +155,3 @@ def test_no_data_or_no_landmarks_is_one_line(tmp_path, says):
     assert str(missing) in says("prepare_tfrecords", "--data", missing, "--out", out)
     assert "landmarks" in says("prepare_tfrecords", "--data", empty, "--out", out)
     assert not out.exists()
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real set is not in ../shared/300W_LP")
-def test_real_faces_are_all_found_and_split_by_face():
-    faces = find_annotations([REAL])
-    assert len(faces) == len(list(REAL.glob("landmarks/*/*_pts.mat"))) > 0
-    names = [face.name for face in faces]
-    test = split_faces(names)
-    assert 0.08 < np.mean(test) < 0.12
-    people = [
-        {name.rpartition("_")[0] for name, held in zip(names, test, strict=True) if held is side} for side in (0, 1)
-    ]
-    assert not people[0] & people[1]

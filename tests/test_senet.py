@@ -8,9 +8,9 @@ import tensorflow.compat.v1 as tf
 import senet
 from landmark.batch_norm import widening_batch_norm
 from landmark.points import LANDMARKS
-from landmark.recipe import ORIGINAL
+from landmark.recipe import DEFAULT, ORIGINAL
 from landmark.training import add_training
-from senet import SENet, crops_placeholder
+from senet import SENet, crops_placeholder, start_awake
 
 
 def test_variables_are_the_105_of_tf_slim_in_creation_order(spec_shapes):
@@ -225,3 +225,25 @@ def test_widening_layers_do_not_change_the_loss_curve(make, live_values):
     assert norms == [12, 17]
     assert curves[0][-1] < 0.5 * curves[0][0]
     np.testing.assert_allclose(*curves, rtol=1e-3)
+
+
+def test_a_new_network_answers_the_mean_face_and_none_of_its_units_sleeps(make):
+    mean_face = np.linspace(0.1, 0.9, 136)
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        tf.set_random_seed(0)
+        outputs, end_points = SENet(
+            tf.constant(np.array([make.photo(i, 128, 128) for i in range(8)]), tf.float32), is_training=True
+        )
+        hidden = graph.get_tensor_by_name("fully_connected_8/MatMul:0")
+        wake = start_awake(end_points, mean_face, DEFAULT.hidden_scale, DEFAULT.hidden_mean)
+        session.run(tf.global_variables_initializer())
+        narrow = np.ptp(session.run(hidden), axis=0).mean()
+        for op in wake:
+            session.run(op)
+        np.testing.assert_allclose(session.run(outputs), np.tile(mean_face, [8, 1]), rtol=1e-6)
+        for layer in ["fully_connected", *(f"fully_connected_{i}" for i in range(1, 8))]:
+            gate = session.run(graph.get_tensor_by_name(f"{layer}/Relu:0"))
+            assert (gate.max(0) > 0).mean() > 0.9, layer
+        units = session.run(graph.get_tensor_by_name("fully_connected_8/BiasAdd:0"))
+        np.testing.assert_allclose(units.mean(0), 2, atol=1e-2)
+        assert 8 * narrow < np.ptp(units, axis=0).mean() < 16 * narrow

@@ -1,0 +1,64 @@
+import cv2
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from landmark.augment import augment_batch, change_light, move_face
+from landmark.points import MIRROR
+from landmark.recipe import DEFAULT
+
+
+def test_points_move_with_the_face(make):
+    """White discs at the points of a black photo are found where move_face says the points are."""
+    rng = np.random.default_rng(5)
+    columns, rows = np.meshgrid(np.linspace(130, 320, 9), np.linspace(120, 330, 8))
+    points = np.stack([columns.ravel()[:68], rows.ravel()[:68]], -1)
+    photo = np.zeros((450, 450, 3), np.uint8)
+    for x, y in points:
+        cv2.circle(photo, (int(x), int(y)), 4, (255, 255, 255), cv2.FILLED)
+    turned, off = [], []
+    for _ in range(20):
+        crop, moved = move_face(photo, np.trunc(points), DEFAULT.turn, DEFAULT.shake, rng)
+        moved = moved * 128 - 0.5 + 0.5 * 128 / 210  # from pixel indices of the photo to those of the crop
+        turned.append(np.arctan2(*(moved[8] - moved[0])[::-1]))
+        _, _, _, centres = cv2.connectedComponentsWithStats((crop[..., 0] > 110).astype(np.uint8))
+        inside = moved[((moved > 3) & (moved < 124)).all(-1)]
+        assert len(inside) > 40
+        off += [np.linalg.norm(centres[1:] - point, axis=-1).min() for point in inside]
+    assert np.ptp(turned) > 0.3
+    assert max(off) < 1
+
+
+def test_augmentation_is_the_seeds_and_steps_and_starts_from_nothing(records):
+    faces = []
+    for record in tf.io.tf_record_iterator(str(records / "test.tfrecords")):
+        feature = tf.train.Example.FromString(record).features.feature
+        label, box = np.array(feature["label"].float_list.value, np.float32), feature["box"].int64_list.value[:]
+        faces.append((feature["image"].bytes_list.value[0], label, box, feature["photo"].bytes_list.value[0]))
+    images, labels, boxes, photos = (list(column) for column in zip(*faces, strict=True))
+
+    def augment(seed, step, photos=photos):
+        return augment_batch(DEFAULT, seed, step, images, np.array(labels), np.array(boxes), photos)
+
+    plain = [np.frombuffer(image, np.uint8).reshape(128, 128, 3).astype(int) for image in images]
+    for chosen in photos, [b""] * len(photos):  # with and without a photo in the record
+        for crop, label, image, true in zip(*augment(1, 0, chosen), plain, labels, strict=True):
+            mirrored = np.abs(crop - image).mean() > np.abs(crop[:, ::-1] - image).mean()
+            assert np.abs((crop[:, ::-1] if mirrored else crop) - image).mean() < 4
+            expected = true.reshape(68, 2)
+            if mirrored:
+                expected = expected[MIRROR] * [-1, 1] + [1, 0]
+            np.testing.assert_allclose(label.reshape(68, 2), expected, atol=0.03)  # the box has whole pixels
+    for one, other in zip(augment(1, 5000), augment(1, 5000), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for seed, step in (2, 5000), (1, 5001):
+        assert (augment(1, 5000)[1] != augment(seed, step)[1]).any()
+
+
+def test_light_keeps_the_crop_a_crop(make):
+    rng = np.random.default_rng(0)
+    crop = make.photo(3, 128, 128)
+    changed = [change_light(crop.copy(), 1, rng) for _ in range(100)]
+    assert all(one.shape == (128, 128, 3) and one.dtype == np.uint8 for one in changed)
+    differences = [np.abs(one.astype(int) - crop).mean() for one in changed]
+    assert min(differences) < 5 < np.median(differences) < 60
+    np.testing.assert_array_equal(change_light(crop.copy(), 0, rng), crop)
