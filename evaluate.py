@@ -26,7 +26,7 @@ import tensorflow.compat.v1 as tf
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from landmark.annotations import find_annotations, read_faces
+from landmark.annotations import CORES, find_annotations, read_faces
 from landmark.files import one_line, whole_file
 from landmark.find import (
     OWN_PB,
@@ -73,9 +73,9 @@ PROTOCOL = (
 # stays in memory.
 Faces = namedtuple("Faces", "names points boxes yaws read")
 
-# Of one network. results: dict of a group's name to its measures; points: float64 [N, 68, 2] in pixels of the photo;
-# worst: list of (error, number, crop uint8 [128, 128, 3]), the faces with the largest errors, worst first.
-Evaluation = namedtuple("Evaluation", "results points worst")
+# What one network does. errors: NME; distances: float64 [N, 68] over |p36 - p45|; shaken: NME of N * SHAKES crops;
+# worst: list of (error, number, crop uint8 [128, 128, 3], points float64 [68, 2] in pixels of the photo), worst first.
+Prediction = namedtuple("Prediction", "errors distances shaken worst")
 
 
 # Faces
@@ -90,7 +90,7 @@ def find_folder(folder):
     annotations = find_annotations([folder])
 
     def read():
-        with contextlib.closing(read_faces(annotations)) as faces:
+        with contextlib.closing(read_faces(annotations, ahead=CORES)) as faces:
             yield from faces
 
     return _gather(read, folder, {annotation.name: annotation.photo.with_suffix(".mat") for annotation in annotations})
@@ -167,11 +167,11 @@ def predict_faces(session, faces):
         faces: Faces.
 
     Returns:
-        (points float64 [N, 68, 2] in pixels of the photo, NME of the N * SHAKES shaken crops, worst as of Evaluation).
+        Prediction.
     """
     count = len(faces.names)
     shakes = np.random.default_rng(0).normal(0, SHAKE, [SHAKES, count, 4])
-    points, shaken, worst, batch = np.empty_like(faces.points), [], [], []
+    errors, distances, shaken, worst, batch = [], [], [], [], []
     for i, face in enumerate(tqdm(faces.read(), "predict", count, unit="face", disable=None)):
         true = faces.points[i : i + 1]
         shaken.append(nme(predict_points(session, *shake_box(face, shakes[:, i])), np.repeat(true, SHAKES, axis=0)))
@@ -179,41 +179,41 @@ def predict_faces(session, faces):
         if len(batch) < BATCH and i < count - 1:
             continue
         now = slice(i + 1 - len(batch), i + 1)
-        points[now] = predict_points(session, np.array(batch), faces.boxes[now])
-        errors = nme(points[now], faces.points[now]).inter_ocular
-        worst += zip(errors, range(now.start, now.stop), batch, strict=True)
+        true = faces.points[now]
+        points = predict_points(session, np.array(batch), faces.boxes[now])
+        errors.append(nme(points, true))
+        eyes = np.linalg.norm(true[:, 36] - true[:, 45], axis=-1)
+        distances.append(np.linalg.norm(points - true, axis=-1) / eyes[:, None])
+        worst += zip(errors[-1].inter_ocular, range(now.start, now.stop), batch, points, strict=True)
         worst, batch = heapq.nlargest(WORST, worst, key=lambda row: row[0]), []
-    return points, NME(*map(np.concatenate, zip(*shaken, strict=True))), worst
+    errors, shaken = (NME(*map(np.concatenate, zip(*parts, strict=True))) for parts in (errors, shaken))
+    return Prediction(errors, np.concatenate(distances), shaken, worst)
 
 
-def evaluate(session, faces):
-    """Measures one network on faces.
+def measure_some(errors, chosen):
+    """The measures over some of the faces of an NME; chosen: bool [N]."""
+    return measure_faces(NME(errors.inter_ocular[chosen], errors.box[chosen]))
+
+
+def measure_groups(prediction, faces):
+    """The measures of one network by set, yaw, part of the face and under a shaken box.
 
     Args:
-        session: tf.Session on a graph of find.load_graph.
+        prediction: Prediction.
         faces: Faces.
 
     Returns:
-        Evaluation.
+        dict of a group's name to its measures.
     """
-    points, shaken, worst = predict_faces(session, faces)
-    errors = nme(points, faces.points)
     groups = {"all": np.ones(len(faces.names), bool)}
     sets = np.array([name.partition("/")[0] for name in faces.names])
     groups |= {name: sets == name for name in sorted(set(sets))}
     groups |= {f"yaw {low}-{high}": (low <= faces.yaws) & (faces.yaws < high) for low, high in YAWS}
-    results = {
-        name: measure_faces(NME(errors.inter_ocular[chosen], errors.box[chosen]))
-        for name, chosen in groups.items()
-        if chosen.any()
-    }
-    distances = np.linalg.norm(points - faces.points, axis=-1)
-    distances /= np.linalg.norm(faces.points[:, 36] - faces.points[:, 45], axis=-1)[:, None]
+    results = {name: measure_some(prediction.errors, chosen) for name, chosen in groups.items() if chosen.any()}
     for part, lines in PARTS.items():
         indices = sorted({index for line in lines for index in line})
-        results[part] = {"faces": len(faces.names), "nme_mean": float(distances[:, indices].mean())}
-    results["shaken"] = measure_faces(shaken)
-    return Evaluation(results, points, worst)
+        results[part] = {"faces": len(faces.names), "nme_mean": float(prediction.distances[:, indices].mean())}
+    return results | {"shaken": measure_faces(prediction.shaken)}
 
 
 def detect_points(session, detector, faces):
@@ -249,7 +249,7 @@ def detect_points(session, detector, faces):
 
 
 def print_table(results):
-    """Prints the measures of evaluate, a line a group."""
+    """Prints measures, a line a group."""
     columns = ["faces", "nme_mean", "nme_median", "nme_box", "failure_rate", "auc"]
     print(f"{'':12}" + "".join(f"{column:>14}" for column in columns))
     for name, measures in results.items():
@@ -276,24 +276,19 @@ def draw_curves(curves):
     return file.getvalue()
 
 
-def draw_worst(faces, points, worst):
-    """The faces with the largest errors, worst first, as a PNG file's bytes.
-
-    Args:
-        faces: Faces.
-        points, worst: as of Evaluation.
-    """
-    _, numbers, crops = zip(*worst, strict=True)
+def draw_worst(faces, worst):
+    """The faces with the largest errors, worst first, as a PNG file's bytes; worst: as of Prediction."""
+    _, numbers, crops, predicted = zip(*worst, strict=True)
     numbers = list(numbers)
     drawn = [
-        (to_crop(every[numbers], faces.boxes[numbers]), colour)
-        for every, colour in ((faces.points, GREEN), (points, RED))
+        (to_crop(points, faces.boxes[numbers]), colour)
+        for points, colour in ((faces.points[numbers], GREEN), (np.array(predicted), RED))
     ]
     return cv2.imencode(".png", contact_sheet(np.array(crops), drawn))[1].tobytes()
 
 
-def print_evaluation(path, detector, faces):
-    """Measures one frozen graph and prints its tables.
+def evaluate(path, detector, faces):
+    """Measures one frozen graph and prints its table.
 
     Args:
         path: of the frozen graph.
@@ -301,21 +296,21 @@ def print_evaluation(path, detector, faces):
         faces: Faces.
 
     Returns:
-        Evaluation.
+        (dict of a group's name to its measures, Prediction).
     """
     with tf.Session(graph=load_graph(path)) as session:
         began = time.monotonic()
-        evaluation = evaluate(session, faces)
-        results, crops = evaluation.results, len(faces.names) * (1 + SHAKES)
+        prediction = predict_faces(session, faces)
+        results, crops = measure_groups(prediction, faces), len(faces.names) * (1 + SHAKES)
         print(f"\n{path}: {crops} crops, {crops / (time.monotonic() - began):.0f} a second")
         if detector:
             detected, seconds = detect_points(session, detector, faces)
             found = np.isfinite(detected[:, 0, 0])
             print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
-            for name, points in ("detected", detected), ("true crops", evaluation.points):
-                results[name] = measure_faces(nme(points[found], faces.points[found]))
+            results["detected"] = measure_faces(nme(detected[found], faces.points[found]))
+            results["true crops"] = measure_some(prediction.errors, found)
     print_table(results)
-    return evaluation
+    return results, prediction
 
 
 def parse_args():
@@ -344,10 +339,9 @@ def main():
     print(PROTOCOL)
     files, results, curves = {}, {}, {}
     for path in args.pb or [str(default_pb())]:
-        evaluation = print_evaluation(path, detector, faces)
-        results[path] = evaluation.results
-        curves[path] = nme(evaluation.points, faces.points).inter_ocular
-        files.setdefault("worst.png", draw_worst(faces, evaluation.points, evaluation.worst))
+        results[path], prediction = evaluate(path, detector, faces)
+        curves[path] = prediction.errors.inter_ocular
+        files.setdefault("worst.png", draw_worst(faces, prediction.worst))
     if args.output:
         files["results.json"] = json.dumps({"protocol": PROTOCOL, "results": results}, indent=2).encode()
         files["ced.png"] = draw_curves(curves)

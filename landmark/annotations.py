@@ -144,12 +144,13 @@ def _read_chunk(annotations):
     return faces
 
 
-def read_faces(annotations, workers=CORES):
+def read_faces(annotations, workers=CORES, ahead=CHUNKS_AHEAD):
     """Reads many faces in some processes; the chunks under way are few, however long the list.
 
     Args:
         annotations: list of Annotation.
         workers: number of processes.
+        ahead: chunks of 16 faces that are read before they are asked for.
 
     Yields:
         for each, in order, what read_face returns, or the message of its ValueError.
@@ -161,7 +162,7 @@ def read_faces(annotations, workers=CORES):
         try:
             for start in range(0, len(annotations), CHUNK):
                 pending.append(pool.submit(_read_chunk, annotations[start : start + CHUNK]))
-                if len(pending) > CHUNKS_AHEAD:
+                if len(pending) > ahead:
                     yield from pending.popleft().result()
             while pending:
                 yield from pending.popleft().result()
