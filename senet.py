@@ -1,11 +1,14 @@
-"""The network: SENet of contract 4 (landmark/README.md), from a 128x128 face crop to 68 points.
+"""The networks, from a 128x128 face crop to 68 points: SENet of contract 4 (landmark/README.md), and others like it.
 
-The variable names (Conv, Conv_1 ... fully_connected_9) and the op names Placeholder and fully_connected_9/Relu
-are an interface: checkpoints of the TF-Slim original and programs that load landmark.pb rely on them.
+The op names Placeholder and fully_connected_9/Relu are an interface, and so are the variable names of "original"
+(Conv, Conv_1 ... fully_connected_9): programs that load landmark.pb and checkpoints of the TF-Slim original rely on
+them.
 """
 
 import math
+from collections import namedtuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from landmark.batch_norm import widening_batch_norm
@@ -16,14 +19,9 @@ OUTPUT_NAME = "fully_connected_9/Relu:0"
 BATCH_NORM_DECAY = 0.997
 BATCH_NORM_EPSILON = 1e-5
 WIDENING = 8  # outputs to inputs of a layer, from which on widening_batch_norm pays: +11% crops/s
+GRID = (-0.15, 1.15)  # of the crop, first to last cell of a heat map: a landmark that is cut off lies outside 0..1
 
-#      channels in, out; each block halves the sides of its map
-BLOCKS = [
-    (32, 64),
-    (64, 128),
-    (128, 256),
-    (256, 512),
-]
+Mode = namedtuple("Mode", "is_training keep_prob weight_decay batch_norm_decay widening")  # arguments of SENet
 
 
 def crops_placeholder():
@@ -38,6 +36,7 @@ def SENet(
     weight_decay=1e-5,
     batch_norm_decay=BATCH_NORM_DECAY,
     widening=WIDENING,
+    network="original",
 ):
     """Predicts 68 points on each crop.
 
@@ -48,59 +47,42 @@ def SENet(
         is_training: True for batch statistics (their moving averages go to tf.GraphKeys.UPDATE_OPS) and dropout,
             False for moving averages and no dropout.
         keep_prob: share of the 1,024 units that dropout keeps, 0..1.
-        weight_decay: factor of sum(w^2)/2 of each convolution, into tf.GraphKeys.REGULARIZATION_LOSSES.
+        weight_decay: factor of sum(w^2)/2 of each normalised convolution, into tf.GraphKeys.REGULARIZATION_LOSSES.
         batch_norm_decay: of the moving averages, a number or a scalar tensor.
         widening: outputs to inputs of a layer, from which on its batch norm in training is widening_batch_norm.
+        network: name of one of NETWORKS.
 
     Returns:
         (outputs float32 [N, 136]: x0 y0 x1 y1 ... x67 y67 as shares of the crop's width and height, 0 or more;
-        dict of inner tensors: "features", float32 [N, 512], what the last two layers see).
+        dict of inner tensors, by the network's head: "features", float32 [N, inputs], what the last two layers see, or
+        "heat_maps", float32 [N, 68, 16, 16], logits of where each landmark is on GRID, y before x).
     """
-
-    def conv(net, size, outputs):
-        with tf.variable_scope(None, default_name="Conv"):
-            inputs = net.shape[-1]
-            # TF-Slim's variance scaling: 1.3 makes up for what truncation takes from the variance.
-            stddev = math.sqrt(1.3 * 2 / (size * size * inputs))
-            weights = _variable(
-                "weights",
-                [size, size, inputs, outputs],
-                tf.truncated_normal_initializer(stddev=stddev),
-                regularizer=lambda w: weight_decay * tf.nn.l2_loss(w),
-            )
-            return tf.nn.relu(_normalised_conv(net, weights, is_training, batch_norm_decay, widening), name="Relu")
-
+    shape = NETWORKS[network]
+    mode = Mode(is_training, keep_prob, weight_decay, batch_norm_decay, widening)
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-        net = _pool(conv(crops, 3, 32))
-        for inputs, outputs in BLOCKS:
-            branch = conv(net, 1, inputs // 4)
-            branch = conv(branch, 3, inputs // 4)
-            branch = _pool(conv(branch, 1, outputs))
-            shortcut = conv(_pool(net), 1, outputs)
-            squeeze = tf.reduce_mean(branch, axis=[1, 2])
-            squeeze = _fully_connected(squeeze, outputs // 16)
-            squeeze = tf.sigmoid(_fully_connected(squeeze, outputs))
-            # reshape, not [:, None, None, :]: OpenCV's reader of landmark.pb knows no strided slice.
-            net = branch * tf.reshape(squeeze, [-1, 1, 1, outputs]) + shortcut
-        features = tf.reduce_mean(net, axis=[1, 2])
-        net = _fully_connected(features, 1024)
-        if is_training:
-            net = tf.nn.dropout(net, rate=1 - keep_prob)
-        return _fully_connected(net, 2 * LANDMARKS), {"features": features}
+        net = _conv(mode, crops, 3, 32, shape.stem)
+        if shape.stem == 1:
+            net = _pool(net)
+        maps = []
+        for outputs, narrow, blocks in shape.stages:
+            for block in range(blocks):
+                net = _block(mode, shape, net, outputs, narrow, halve=block == 0)
+            maps.append(net)
+        return shape.head(mode, maps)
 
 
-def has_batch_norm(variable):
-    """Whether a trainable variable belongs to a layer with batch norm."""
-    return not variable.op.name.startswith("fully_connected")
+def is_fully_connected(variable):
+    """Whether a variable belongs to a fully connected layer, which has no batch norm."""
+    return variable.op.name.startswith(("fully_connected", "squeeze"))
 
 
 def start_awake(end_points, mean_face, hidden_scale, hidden_mean):
     """Adds ops to the default graph for initial values with which every ReLU without a batch norm has something to
     learn from: a unit that starts, or is pushed, below zero for every face gets no gradient and never wakes.
 
-    The 1,024 units start far apart from face to face and above zero for most, by a batch of real crops (as Mishkin
-    and Matas, All You Need Is a Good Init, ICLR 2016): at Xavier's values they tell faces apart too little for the
-    layers before them to learn from.
+    The 1,024 units of a dense head start far apart from face to face and above zero for most, by a batch of real
+    crops (as Mishkin and Matas, All You Need Is a Good Init, ICLR 2016): at Xavier's values they tell faces apart too
+    little for the layers before them to learn from. Heat maps start even: each landmark is in the middle of the crop.
 
     Args:
         end_points: as SENet returns them, of a batch of crops.
@@ -112,46 +94,147 @@ def start_awake(end_points, mean_face, hidden_scale, hidden_mean):
         list of tf.Operation, to run one after the other; the squeeze layers' biases become 1.
     """
     variables = {variable.op.name: variable for variable in tf.model_variables()}
-    gates = [variables[f"fully_connected{number}/biases"] for number in ("", "_1", "_2", "_3", "_4", "_5", "_6", "_7")]
-    last = variables["fully_connected_9/weights"]
+    dense = [variables.pop(f"fully_connected_{i}/{part}", None) for i in (8, 9) for part in ("weights", "biases")]
+    connected = [variable for variable in variables.values() if is_fully_connected(variable)]
+    gates = [variable for variable in connected if variable.op.name.endswith("/biases")]
     others = [gate.assign(tf.ones_like(gate)) for gate in gates]
-    others += [last.assign(tf.zeros_like(last)), variables["fully_connected_9/biases"].assign(mean_face)]
-    weights, biases = variables["fully_connected_8/weights"], variables["fully_connected_8/biases"]
+    if "features" not in end_points:
+        return [tf.group(others)]
+    weights, biases, last_weights, last_biases = dense
+    others += [last_weights.assign(tf.zeros_like(last_weights)), last_biases.assign(mean_face)]
     mean = hidden_scale * tf.reduce_mean(tf.matmul(end_points["features"], weights), 0)
     with tf.control_dependencies([mean]):
         awake = [weights.assign(hidden_scale * weights), biases.assign(hidden_mean - mean)]
     return [tf.group(others), tf.group(awake)]
 
 
+# Blocks
+
+
+def _block(mode, shape, net, outputs, narrow, halve):
+    """A branch with a squeeze, beside a shortcut; halves the sides of the map, or keeps them and the channels."""
+    branch = _conv(mode, net, 1, narrow)
+    branch = _conv(mode, branch, 3, narrow)
+    if halve and shape.pool == "inside":
+        branch = _pool(branch)
+    branch = _conv(mode, branch, 1, outputs)
+    if halve and shape.pool == "last":
+        branch = _pool(branch)
+    shortcut = _conv(mode, _pool(net), 1, outputs) if halve else net
+    squeeze = tf.reduce_mean(branch, axis=[1, 2])
+    squeeze = _fully_connected(squeeze, outputs // 16, shape.gates)
+    squeeze = tf.sigmoid(_fully_connected(squeeze, outputs, shape.gates))
+    # reshape, not [:, None, None, :]: OpenCV's reader of landmark.pb knows no strided slice.
+    return branch * tf.reshape(squeeze, [-1, 1, 1, outputs]) + shortcut
+
+
+# Heads
+
+
+def _mean_head(mode, maps):
+    return _dense(mode, tf.reduce_mean(maps[-1], axis=[1, 2]))
+
+
+def _spatial_head(mode, maps):
+    net = _conv(mode, maps[-1], 1, 32)
+    return _dense(mode, tf.reshape(net, [-1, math.prod(net.shape.as_list()[1:])]))
+
+
+def _dense(mode, features):
+    net = _fully_connected(features, 1024)
+    if mode.is_training:
+        net = tf.nn.dropout(net, rate=1 - mode.keep_prob)
+    return _fully_connected(net, 2 * LANDMARKS), {"features": features}
+
+
+def _heat_map_head(mode, maps):
+    """Each landmark is at the expected position under the softmax of its map (Sun et al., Integral Human Pose
+    Regression, ECCV 2018), which sees the last three stages (Lin et al., Feature Pyramid Networks, CVPR 2017)."""
+    last, middle, first = maps[:-4:-1]
+    net = _conv(mode, last, 1, 64)
+    for finer in middle, first:
+        net = tf.image.resize_nearest_neighbor(net, finer.shape[1:3]) + _conv(mode, finer, 1, 64)
+    net = _conv(mode, net, 3, 64)
+    with tf.variable_scope("heat_maps"):
+        weights = _variable("weights", [1, 1, net.shape[-1], LANDMARKS], tf.truncated_normal_initializer(stddev=0.01))
+        heat_maps = tf.transpose(tf.nn.conv2d(net, weights, strides=1, padding="SAME"), [0, 3, 1, 2])
+    side = heat_maps.shape[-1]
+    shares = tf.nn.softmax(tf.reshape(heat_maps, [-1, side * side]))
+    y, x = np.meshgrid(*2 * [np.linspace(*GRID, side, dtype=np.float32)], indexing="ij")
+    points = tf.matmul(shares, np.stack([x.ravel(), y.ravel()], axis=1))
+    with tf.name_scope(None, OUTPUT_NAME.partition("/")[0]):
+        return tf.nn.relu(tf.reshape(points, [-1, 2 * LANDMARKS]), name="Relu"), {"heat_maps": heat_maps}
+
+
+# Networks
+
+# stem: stride of the 3x3 convolution; at 1 an average pool follows.
+# stages: (channels, channels in the branch, blocks) of each; its first block halves the sides of the map.
+# pool: where in the branch that is: "last", as in the shortcut, or "inside", before its last convolution.
+# head: function of a Mode and the stages' maps that returns what SENet does.
+# gates: name of the squeeze layers.
+Network = namedtuple("Network", "stem stages pool head gates")
+
+ORIGINAL = Network(1, [(64, 8, 1), (128, 16, 1), (256, 32, 1), (512, 64, 1)], "last", _mean_head, "fully_connected")
+HEAT = ORIGINAL._replace(stem=2, head=_heat_map_head, gates="squeeze")
+NETWORKS = {
+    "original": ORIGINAL,  # contract 4
+    "narrow": ORIGINAL._replace(stages=[(64, 4, 1), (128, 8, 1), (256, 16, 1), (512, 32, 1)]),
+    "spatial": ORIGINAL._replace(head=_spatial_head),
+    "strided": ORIGINAL._replace(stem=2, head=_spatial_head),
+    "heat": HEAT,
+    "wide": HEAT._replace(pool="inside", stages=[(64, 12, 1), (128, 24, 1), (256, 48, 1), (512, 96, 1)]),
+    "deep": HEAT._replace(pool="inside", stages=[(64, 8, 1), (128, 16, 2), (256, 32, 3), (512, 64, 2)]),
+}
+DEFAULT_NETWORK = "deep"  # of train.py
+
+
+# Layers
+
+
+def _conv(mode, net, size, outputs, stride=1):
+    with tf.variable_scope(None, default_name="Conv"):
+        inputs = net.shape[-1]
+        # TF-Slim's variance scaling: 1.3 makes up for what truncation takes from the variance.
+        stddev = math.sqrt(1.3 * 2 / (size * size * inputs))
+        weights = _variable(
+            "weights",
+            [size, size, inputs, outputs],
+            tf.truncated_normal_initializer(stddev=stddev),
+            regularizer=lambda w: mode.weight_decay * tf.nn.l2_loss(w),
+        )
+        return tf.nn.relu(_normalised_conv(mode, net, weights, stride), name="Relu")
+
+
 def _pool(net):
     return tf.nn.avg_pool2d(net, ksize=3, strides=2, padding="SAME")
 
 
-def _fully_connected(net, outputs):
-    with tf.variable_scope(None, default_name="fully_connected"):
+def _fully_connected(net, outputs, name="fully_connected"):
+    with tf.variable_scope(None, default_name=name):
         weights = _variable("weights", [net.shape[-1], outputs], tf.glorot_uniform_initializer())
         biases = _variable("biases", [outputs], tf.zeros_initializer())
         return tf.nn.relu(tf.nn.bias_add(tf.matmul(net, weights), biases), name="Relu")
 
 
-def _normalised_conv(net, weights, is_training, decay, widening):
+def _normalised_conv(mode, net, weights, stride):
     outputs = weights.shape[-1:]
     with tf.variable_scope("BatchNorm"):
         beta = _variable("beta", outputs, tf.zeros_initializer())
         gamma = _variable("gamma", outputs, tf.ones_initializer())
         moving_mean = _variable("moving_mean", outputs, tf.zeros_initializer(), trainable=False)
         moving_variance = _variable("moving_variance", outputs, tf.ones_initializer(), trainable=False)
-    if is_training and outputs[0] >= widening * net.shape[-1]:
-        net, mean, variance = widening_batch_norm(net, weights, gamma, beta, BATCH_NORM_EPSILON)
+    if mode.is_training and outputs[0] >= mode.widening * net.shape[-1]:
+        net, mean, variance = widening_batch_norm(net, weights, gamma, beta, BATCH_NORM_EPSILON, stride)
     else:
-        net = tf.nn.conv2d(net, weights, strides=1, padding="SAME", name="Conv2D")
-        known = {} if is_training else {"mean": moving_mean, "variance": moving_variance}
+        net = tf.nn.conv2d(net, weights, strides=stride, padding="SAME", name="Conv2D")
+        known = {} if mode.is_training else {"mean": moving_mean, "variance": moving_variance}
         net, mean, variance = tf.nn.fused_batch_norm(
-            net, gamma, beta, epsilon=BATCH_NORM_EPSILON, is_training=is_training, **known
+            net, gamma, beta, epsilon=BATCH_NORM_EPSILON, is_training=mode.is_training, **known
         )
-    if is_training:
+    if mode.is_training:
         for moving, batch in (moving_mean, mean), (moving_variance, variance):
-            update = tf.assign_sub(moving, (moving - batch) * (1 - decay))
+            update = tf.assign_sub(moving, (moving - batch) * (1 - mode.batch_norm_decay))
             tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
     return net
 

@@ -12,6 +12,7 @@ run was started with.
 """
 
 import argparse
+import functools
 import math
 import sys
 import time
@@ -29,21 +30,21 @@ from landmark.files import one_line
 from landmark.recipe import RECIPES
 from landmark.records import find_records, read_batches, summarize_records
 from landmark.training import add_test_set, add_training, draw_test_crops, measure
-from senet import start_awake
+from senet import DEFAULT_NETWORK, NETWORKS, SENet, start_awake
 
 CURVE_STEPS = 20  # between two points of the training curves
-NETWORK = "original"  # the one that senet.py has
 # What a run that goes on may have otherwise.
 MAY_CHANGE = {"steps", "batch_size", "seed", "learning_rate", "decay_steps", "decay_rate", "keep_prob", "weight_decay"}
 
 
-def train(data, models, recipe, steps, batch_size, seed):
+def train(data, models, recipe, network, steps, batch_size, seed):
     """Trains until a number of steps is done, from the last checkpoint in `models` on.
 
     Args:
         data: Path of the folder of the records.
         models: Path of the folder of the checkpoints and logs.
         recipe: Recipe.
+        network: name of one of senet.NETWORKS.
         steps: batches in all.
         batch_size: crops in a batch.
         seed: int, of initial values, order, dropout and augmentation.
@@ -64,12 +65,13 @@ def train(data, models, recipe, steps, batch_size, seed):
         print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps goes on from there")
         return None
     choices = recipe._asdict()
-    run = {"recipe": choices.pop("name"), "network": NETWORK, "label": summary.points, **choices}
+    run = {"recipe": choices.pop("name"), "network": network, "label": summary.points, **choices}
     run |= {"steps": steps, "batch_size": batch_size, "seed": seed}
     keep_run(models, run, run.keys() - MAY_CHANGE)
     seed += start  # with the same seed after a restart, the same first records would come again
 
     # Graph
+    build = functools.partial(SENet, network=network)
     tf.set_random_seed(seed)
     augment = None
     if recipe.augment:
@@ -80,9 +82,9 @@ def train(data, models, recipe, steps, batch_size, seed):
     train_set = read_batches(train_paths, batch_size, seed, augment)
     crops, labels, _ = tf.data.make_one_shot_iterator(train_set).get_next()
     with tf.name_scope("train"):
-        training = add_training(crops, labels, recipe, steps)
+        training = add_training(crops, labels, recipe, steps, build)
     curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", value) for name, value in training.scalars.items()])
-    test = add_test_set(test_paths, batch_size, training.averages)  # measured, and saved as the best: the averages
+    test = add_test_set(test_paths, batch_size, training.averages, build)  # measured, and saved as the best: averages
     saver = tf.train.Saver(max_to_keep=5, save_relative_paths=True)  # so that the folder can be moved
     best_saver = tf.train.Saver(
         {variable.op.name: training.averages.average(variable) for variable in tf.model_variables()},
@@ -193,6 +195,7 @@ def parse_args():
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder of the records (data)")
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints, logs (models)")
     parser.add_argument("--recipe", choices=RECIPES, default="default", help="original: as contract 5 (default)")
+    parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"of senet.py ({DEFAULT_NETWORK})")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
     parser.add_argument("--seed", type=_number(int, 0), default=0, help="of initial values, order, dropout (0)")
@@ -217,7 +220,7 @@ def main():
     tf.logging.set_verbosity(tf.logging.ERROR)
     try:
         with tf.Graph().as_default():
-            best_nme = train(args.data, args.models, recipe, args.steps, args.batch_size, args.seed)
+            best_nme = train(args.data, args.models, recipe, args.network, args.steps, args.batch_size, args.seed)
     except tf.errors.OpError as error:  # a full disk, a folder that is not ours to write
         raise ValueError(error.message.partition("\n")[0]) from None
     if best_nme is None:

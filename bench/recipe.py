@@ -1,29 +1,46 @@
-"""Measures what each part of the default recipe is worth: test NME after a short training without it.
+"""Measures what each part of the default recipe is worth, and each network: test NME after trainings that differ.
 
 Usage:
-    python bench/recipe.py --data ~/300W_LP     # most of an hour
+    python bench/recipe.py --data ~/300W_LP                            # the recipe without each part: most of an hour
+    python bench/recipe.py --data ~/300W_LP --network                  # every network of senet.py: seven hours
+    python bench/recipe.py --data ~/300W_LP --network original deep    # these networks: two hours
+
+A network's costs come first, after a minute; leave the machine alone meanwhile.
 """
 
 import argparse
+import collections
 import concurrent.futures
+import functools
+import json
 import math
 import multiprocessing
+import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from landmark.annotations import REAL_SET, find_annotations, read_faces  # noqa: E402
 from landmark.augment import augment_batch  # noqa: E402
+from landmark.checkpoints import RUN  # noqa: E402
+from landmark.export import FORMATS, PB, freeze  # noqa: E402
 from landmark.files import one_line  # noqa: E402
+from landmark.points import IMAGE_SIZE  # noqa: E402
 from landmark.recipe import DEFAULT, ORIGINAL  # noqa: E402
 from landmark.records import find_records, read_batches, summarize_records, write_records  # noqa: E402
 from landmark.training import add_test_set, add_training, measure  # noqa: E402
-from senet import start_awake  # noqa: E402
+from senet import NETWORKS, SENet, start_awake  # noqa: E402
 
 CROPS, SEEDS = 9_600, (0, 1)
+NETWORK = "original"  # that the recipe's parts are measured on: the 1,024 units are in it
+NETWORK_CROPS = 48_000, 320_000
+BATCH = 32
+ROUNDS, WINDOW_STEPS, WARM_STEPS, CALLS = 9, 10, 6, 20  # of the timings, the networks taking turns
 
 # name: (Recipe, crops in a batch)
 VARIANTS = {
@@ -44,47 +61,163 @@ VARIANTS = {
 }
 
 
-def train_variant(recipe, batch_size, seed, records):
-    """Trains on CROPS crops: the test NME (inter-ocular) after the last step."""
-    tf.logging.set_verbosity(tf.logging.ERROR)
+def _training(recipe, network, batch_size, steps, seed, records, started=0):
+    """Adds the training of a network to the default graph: a Training; its batches are those from `started` on."""
 
     def augment(number, *batch):
-        return augment_batch(recipe, seed, number, *batch)
+        return augment_batch(recipe, seed, started + number, *batch)
 
+    tf.set_random_seed(seed)
+    train_set = read_batches(find_records(records, "train"), batch_size, seed, augment if recipe.augment else None)
+    crops, labels, _ = tf.data.make_one_shot_iterator(train_set).get_next()
+    with tf.name_scope("train"):
+        return add_training(crops, labels, recipe, steps, functools.partial(SENet, network=network))
+
+
+def train_variant(recipe, network, batch_size, crops, seed, records):
+    """Trains on a number of crops: the test NME (inter-ocular) after the last step."""
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    steps = crops // batch_size
     with tf.Graph().as_default(), tf.Session() as session:
-        tf.set_random_seed(seed)
-        train_set = read_batches(find_records(records, "train"), batch_size, seed, augment if recipe.augment else None)
-        crops, labels, _ = tf.data.make_one_shot_iterator(train_set).get_next()
-        with tf.name_scope("train"):
-            training = add_training(crops, labels, recipe, CROPS // batch_size)
-        test = add_test_set(find_records(records, "test"), batch_size, training.averages)
+        training = _training(recipe, network, batch_size, steps, seed, records)
+        build = functools.partial(SENet, network=network)
+        test = add_test_set(find_records(records, "test"), batch_size, training.averages, build)
         mean_face = summarize_records(records).mean_face
         wake = start_awake(training.end_points, mean_face, recipe.hidden_scale, recipe.hidden_mean)
         session.run(tf.global_variables_initializer())
         for op in wake if recipe.awake else []:
             session.run(op)
-        for _ in range(CROPS // batch_size):
+        for _ in range(steps):
             session.run(training.step)
         return measure(session, test).inter_ocular
+
+
+def _train_alone(*arguments):
+    """train_variant in a process: TensorFlow keeps what one training took."""
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(train_variant, *arguments).result()
+
+
+# Networks
+
+
+def network_size(network):
+    """(number of parameters, number of multiply-adds a crop)."""
+    with tf.Graph().as_default() as graph:
+        SENet(tf.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3]), network=network)
+        sums = [op for op in graph.get_operations() if op.type in ("Conv2D", "MatMul")]
+        parameters = sum(variable.shape.num_elements() for variable in tf.model_variables())
+        return parameters, sum(
+            op.outputs[0].shape.num_elements() * op.inputs[1].shape[:-1].num_elements() for op in sums
+        )
+
+
+def freeze_untrained(network, folder):
+    """A landmark.pb of a network with its initial values: its Path."""
+    folder.mkdir()
+    (folder / RUN).write_text(json.dumps({"network": network}))
+    with tf.Graph().as_default(), tf.Session() as session:
+        SENet(tf.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3]), network=network)
+        session.run(tf.global_variables_initializer())
+        checkpoint = tf.train.Saver().save(session, str(folder / "model.ckpt"), write_meta_graph=False)
+    pb = folder / "landmark.pb"
+    pb.write_bytes(freeze(checkpoint, np.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3], np.float32))[0])
+    return pb
+
+
+def _median_seconds(runs, calls):
+    """The median time of a call of each function (a dict of them) over alternating rounds."""
+    times = collections.defaultdict(list)
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            run()
+            began = time.perf_counter()
+            for _ in range(calls):
+                run()
+            times[name].append((time.perf_counter() - began) / calls)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def time_networks(pbs):
+    """Seconds for one face in one thread: a dict by (network, name of the format); pbs: a dict of Paths."""
+    crop = np.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8)
+    runs = {}
+    for network, pb in pbs.items():
+        tflite = pb.with_suffix(".tflite")
+        tflite.write_bytes(FORMATS["tflite"].convert(pb))
+        for name, run in ("pb", PB.open(pb, 1)), ("tflite", FORMATS["tflite"].open(tflite, 1)):
+            runs[network, name] = functools.partial(run, crop)
+    return _median_seconds(runs, CALLS)
+
+
+def time_training(networks, records):
+    """Seconds for one step of the default recipe at its full augmentation: a dict by network."""
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    runs = {}
+    for network in networks:
+        with tf.Graph().as_default():
+            training = _training(DEFAULT, network, BATCH, 10**6, 0, records, started=DEFAULT.growth_steps)
+            session = tf.Session()
+            session.run(tf.global_variables_initializer())
+        runs[network] = functools.partial(session.run, training.step)
+        for _ in range(WARM_STEPS):
+            runs[network]()
+    return _median_seconds(runs, WINDOW_STEPS)
+
+
+def bench_networks(networks, records):
+    """Prints the table of networks: their costs, and their test NME at both lengths and seeds."""
+    with tempfile.TemporaryDirectory() as folder:
+        pbs = {network: freeze_untrained(network, Path(folder) / network) for network in networks}
+        sizes = {network: pb.stat().st_size for network, pb in pbs.items()}
+        spawn = concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
+        with spawn as pool:  # the first session's threads are TensorFlow's for good
+            face, step = (
+                pool.submit(time_networks, pbs).result(),
+                pool.submit(time_training, networks, records).result(),
+            )
+    trainings = [(crops, seed) for crops in NETWORK_CROPS for seed in SEEDS]
+    columns = ["network", "parameters", "million multiply-adds", "pb MB", "ms TensorFlow", "ms TFLite", "crops/s"]
+    columns += [f"NME {crops:,} crops, seed {seed}" for crops, seed in trainings]
+    print("\n## Networks\n\n| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    for network in networks:
+        parameters, adds = network_size(network)
+        cells = [network, f"{parameters:,}", f"{adds / 1e6:.1f}", f"{sizes[network] / 1e6:.2f}"]
+        cells += [f"{1000 * face[network, name]:.2f}" for name in ("pb", "tflite")] + [f"{BATCH / step[network]:.0f}"]
+        print("| " + " | ".join(cells), end="", flush=True)
+        for crops, seed in trainings:
+            print(f" | {_train_alone(DEFAULT, network, BATCH, crops, seed, records):.2%}", end="", flush=True)
+        print(" |", flush=True)
+
+
+# The recipe
+
+
+def bench_recipe(records):
+    """Prints the table of the recipe's parts."""
+    print(f"\n## Test NME after {CROPS} crops\n\n| | {' | '.join(f'seed {seed}' for seed in SEEDS)} |")
+    print("|---|" + "---|" * len(SEEDS), flush=True)
+    for name, (recipe, batch_size) in VARIANTS.items():
+        errors = [_train_alone(recipe, NETWORK, batch_size, CROPS, seed, records) for seed in SEEDS]
+        print(f"| {name} | {' | '.join(f'{error:.2%}' for error in errors)} |", flush=True)
 
 
 @one_line
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET, metavar="DIR", help=f"({REAL_SET})")
-    annotations = find_annotations([parser.parse_args().data])
+    parser.add_argument("--network", nargs="*", choices=NETWORKS, help="measure networks instead; all if none is named")
+    args = parser.parse_args()
+    annotations = find_annotations([args.data])
     if not annotations:
         raise ValueError("no faces: data/README.md says how to get some, --data says where they are")
     with tempfile.TemporaryDirectory() as folder:
-        write_records(annotations, read_faces(annotations), Path(folder))
-        print(f"\n## Test NME after {CROPS} crops\n\n| | {' | '.join(f'seed {seed}' for seed in SEEDS)} |")
-        print("|---|" + "---|" * len(SEEDS), flush=True)
-        for name, (recipe, batch_size) in VARIANTS.items():
-            errors = []
-            for seed in SEEDS:  # each in a process: TensorFlow keeps what one training took
-                with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                    errors.append(pool.submit(train_variant, recipe, batch_size, seed, Path(folder)).result())
-            print(f"| {name} | {' | '.join(f'{error:.2%}' for error in errors)} |", flush=True)
+        records = Path(folder)
+        write_records(annotations, read_faces(annotations), records)
+        if args.network is None:
+            bench_recipe(records)
+        else:
+            bench_networks(args.network or list(NETWORKS), records)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from landmark.points import IMAGE_SIZE, LANDMARKS  # noqa: E402
 from landmark.recipe import DEFAULT, ORIGINAL  # noqa: E402
 from landmark.records import read_batches, to_record, write_records  # noqa: E402
 from landmark.training import add_training  # noqa: E402
-from senet import SENet  # noqa: E402
+from senet import DEFAULT_NETWORK, SENet  # noqa: E402
 
 BATCH = 32
 STEPS = 10**6  # of the run that a step is timed in
@@ -70,9 +70,11 @@ def train_windows(design, paths, pipe):
     """A process that trains: answers each message by the crops a second of a window of steps, or by the ten ops that
     take most of a step, in a share of its time; None ends it."""
     tf.logging.set_verbosity(tf.logging.ERROR)
-    recipe = DEFAULT if design == "default recipe" else ORIGINAL
-    # The original's batch norms read their own inputs.
-    network = functools.partial(SENet, widening=math.inf) if design == "original" else SENet
+    recipe, network = ORIGINAL, SENet
+    if design == "default":
+        recipe, network = DEFAULT, functools.partial(SENet, network=DEFAULT_NETWORK)
+    elif design == "original":
+        network = functools.partial(SENet, widening=math.inf)  # its batch norms read their own inputs
     with tf.Graph().as_default(), tf.Session() as session:
         feed = {}
         if design == "original":
@@ -83,7 +85,7 @@ def train_windows(design, paths, pipe):
             crops = tf.Variable(rng.uniform(0, 255, [BATCH, IMAGE_SIZE, IMAGE_SIZE, 3]).astype(np.float32), False)
             labels = tf.Variable(rng.uniform(0, 1, [BATCH, 2 * LANDMARKS]).astype(np.float32), False)
         else:
-            dataset = read_batches(paths, BATCH, 0, augment_fully if design == "default recipe" else None)
+            dataset = read_batches(paths, BATCH, 0, augment_fully if design == "default" else None)
             crops, labels, _ = tf.data.make_one_shot_iterator(dataset).get_next()
         training = add_training(crops, labels, recipe, STEPS, network)
         session.run(tf.global_variables_initializer())
@@ -136,7 +138,7 @@ def _seconds(function):
 def bench_training(records):
     """Prints the training table."""
     spawn = multiprocessing.get_context("spawn")
-    designs = ["original", "train.py", "constant batch", "default recipe"]
+    designs = ["original", "train.py", "constant batch", "default"]
     pipes, rates, memory = {}, collections.defaultdict(list), {}
     for design in designs:
         pipes[design], far = spawn.Pipe()

@@ -6,6 +6,7 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 
 from landmark.files import whole_file
+from senet import NETWORKS
 
 BEST = "best"  # the file in models/ that names the best checkpoint, as `checkpoint` names the last
 RUN = "run.json"
@@ -73,3 +74,19 @@ def keep_run(models, run, fixed):
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
         partial.write_text(json.dumps(run, indent=2) + "\n")
+
+
+def find_network(checkpoint):
+    """The network of a checkpoint: what the run.json beside it names, or the original where there is none.
+
+    Raises:
+        ValueError: senet.py has no such network, or run.json is damaged; the message names it.
+    """
+    path = Path(checkpoint).parent / RUN
+    try:
+        network = json.loads(path.read_text())["network"] if path.exists() else "original"
+    except (ValueError, KeyError):
+        raise ValueError(f"{path} is damaged: it should name the network, one of {', '.join(NETWORKS)}") from None
+    if network not in NETWORKS:
+        raise ValueError(f"{path} names the network {network}, which is none of {', '.join(NETWORKS)}")
+    return network

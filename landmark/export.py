@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from landmark.checkpoints import restore
+from landmark.checkpoints import find_network, restore
 from landmark.files import whole_file
 from landmark.find import load_graph, predict
 from landmark.records import read_records
 from senet import INPUT_NAME, OUTPUT_NAME, SENet, crops_placeholder
 
 INPUT, OUTPUT = INPUT_NAME.partition(":")[0], OUTPUT_NAME.partition(":")[0]
-# What TensorFlow 1.0, OpenCV and the converters all read.
-PLAIN_OPS = set("Placeholder Const Conv2D BiasAdd Relu AvgPool Mean MatMul Sigmoid Reshape Mul Add Identity".split())
+# What TensorFlow 1.4, OpenCV and the converters all read; the last three are of heat maps alone.
+PLAIN_OPS = set(
+    "Placeholder Const Conv2D BiasAdd Relu AvgPool Mean MatMul Sigmoid Reshape Mul Add Identity"
+    " Softmax Transpose ResizeNearestNeighbor".split()
+)
 BATCH = 32
 
 
@@ -37,7 +40,8 @@ def freeze(checkpoint, crops):
     """Freezes a checkpoint.
 
     Args:
-        checkpoint: path of a checkpoint of senet.py's network, or of the TF-Slim original.
+        checkpoint: path of a checkpoint of the network that run.json beside it names; where there is none, of the
+            original, TF-Slim's too.
         crops: float32 [N, 128, 128, 3].
 
     Returns:
@@ -48,7 +52,7 @@ def freeze(checkpoint, crops):
     """
     with tf.Graph().as_default() as graph, tf.Session() as session:
         placeholder = crops_placeholder()
-        outputs, _ = SENet(placeholder)
+        outputs, _ = SENet(placeholder, network=find_network(checkpoint))
         restore(tf.train.Saver(), session, checkpoint)
         frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), [OUTPUT])
         expected = session.run(outputs, {placeholder: crops})

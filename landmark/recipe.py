@@ -7,6 +7,7 @@ Recipe = namedtuple(
     [
         "name",
         "loss",  # a name of training.LOSSES, over the errors of the 136 outputs
+        "heat_share",  # of the cross-entropy of the heat maps, for a network that has some
         # Adam
         "learning_rate",  # at its highest
         "decay_steps",  # between two decays
@@ -38,6 +39,7 @@ Recipe = namedtuple(
 DEFAULT = Recipe(
     name="default",
     loss="l1",
+    heat_share=0.05,
     learning_rate=0.003,
     decay_steps=1000,
     decay_rate=0.98,
@@ -61,6 +63,7 @@ DEFAULT = Recipe(
 ORIGINAL = Recipe(
     name="original",
     loss="l2",
+    heat_share=0,
     learning_rate=0.001,
     decay_steps=1000,
     decay_rate=0.98,

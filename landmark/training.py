@@ -8,12 +8,13 @@ import tensorflow.compat.v1 as tf
 
 from landmark.points import GREEN, IMAGE_SIZE, LANDMARKS, RED, contact_sheet, nme, to_photo
 from landmark.records import read_batches
-from senet import BATCH_NORM_DECAY, SENet, has_batch_norm
+from senet import BATCH_NORM_DECAY, GRID, SENet, is_fully_connected
 
 SHOWN_CROPS = 10
 
-# step: the op of one step; scalars: dict of the scalars to watch, "loss", "l2", "total" and "learning_rate"; averages:
-# tf.train.ExponentialMovingAverage of the model's variables; end_points: of senet.SENet.
+# step: the op of one step; scalars: dict of the scalars to watch, "loss", "l2", "heat" for a network with heat maps,
+# their sum "total", and "learning_rate"; averages: tf.train.ExponentialMovingAverage of the model's variables;
+# end_points: of senet.SENet.
 Training = namedtuple("Training", "step scalars averages end_points")
 
 # start: the op that starts a pass; the tensors of its next batch: crops, labels, boxes as of read_batches, and outputs
@@ -34,6 +35,25 @@ def wing(error, width=10 / IMAGE_SIZE, curvature=2 / IMAGE_SIZE):
 LOSSES = {"l1": tf.abs, "l2": tf.square, "wing": wing}  # of an error; their mean is the loss
 
 
+def heat_map_loss(logits, labels):
+    """How far heat maps are from a round hill over each true landmark, a cell wide: the maps learn where to look from
+    each cell, not from their mean position alone (as Nibali et al., Numerical Coordinate Regression, 2018).
+
+    Args:
+        logits: float32 [N, 68, side, side] on senet.GRID, y before x.
+        labels: float32 [N, 136].
+
+    Returns:
+        the cross-entropy, a mean over the maps: float32 [].
+    """
+    side = logits.shape[-1]
+    cells, width = np.linspace(*GRID, side, dtype=np.float32, retstep=True)
+    hills = -tf.square((tf.reshape(labels, [-1, LANDMARKS, 2, 1]) - cells) / width) / 2
+    hills = hills[:, :, 1, :, None] + hills[:, :, 0, None, :]
+    targets, logits = tf.nn.softmax(tf.reshape(hills, [-1, side**2])), tf.reshape(logits, [-1, side**2])
+    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(targets, logits))
+
+
 def add_training(crops, labels, recipe, steps, network=SENet):
     """Adds a network in training mode, its loss and its optimizer to the default graph.
 
@@ -52,8 +72,13 @@ def add_training(crops, labels, recipe, steps, network=SENet):
     # Without the second term the first thousand steps would be measured with the moving averages' initial values.
     decay = tf.minimum(BATCH_NORM_DECAY, (1 + done) / (10 + done)) if recipe.debias else BATCH_NORM_DECAY
     outputs, end_points = network(crops, True, recipe.keep_prob, recipe.weight_decay, batch_norm_decay=decay)
-    loss = tf.reduce_mean(LOSSES[recipe.loss](outputs - labels))
-    l2 = tf.losses.get_regularization_loss()
+    scalars = {
+        "loss": tf.reduce_mean(LOSSES[recipe.loss](outputs - labels)),
+        "l2": tf.losses.get_regularization_loss(),
+    }
+    if recipe.heat_share and "heat_maps" in end_points:
+        scalars["heat"] = recipe.heat_share * heat_map_loss(end_points["heat_maps"], labels)
+    scalars["total"] = total = tf.add_n(list(scalars.values()))
     rate = tf.train.exponential_decay(recipe.learning_rate, step, recipe.decay_steps, recipe.decay_rate, staircase=True)
     share = tf.minimum(1.0, (1 + done) / recipe.warm_steps)
     if recipe.anneal_from is not None:
@@ -62,22 +87,21 @@ def add_training(crops, labels, recipe, steps, network=SENet):
     rate *= share
 
     variables = tf.trainable_variables()
-    layers = {True: [], False: []}
-    for gradient, variable in zip(tf.gradients(loss + l2, variables), variables, strict=True):
-        layers[has_batch_norm(variable)].append((gradient, variable))
+    layers = {False: [], True: []}
+    for gradient, variable in zip(tf.gradients(total, variables), variables, strict=True):
+        layers[is_fully_connected(variable)].append((gradient, variable))
     updates = []
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        for normed, pairs in layers.items():
-            optimizer = tf.train.AdamOptimizer(rate * (1 if normed else recipe.connected_rate))
+        for fully_connected, pairs in layers.items():
+            optimizer = tf.train.AdamOptimizer(rate * (recipe.connected_rate if fully_connected else 1))
             updates.append(optimizer.apply_gradients(pairs))
     with tf.control_dependencies(updates), tf.control_dependencies([tf.assign_add(step, 1)]):
         averages = tf.train.ExponentialMovingAverage(float(recipe.average_decay), step)
         train_op = averages.apply(tf.model_variables())
-    scalars = {"loss": loss, "l2": l2, "total": loss + l2, "learning_rate": rate}
-    return Training(train_op, scalars, averages, end_points)
+    return Training(train_op, scalars | {"learning_rate": rate}, averages, end_points)
 
 
-def add_test_set(paths, batch_size, averages=None):
+def add_test_set(paths, batch_size, averages=None, network=SENet):
     """Adds the test set in inference mode (moving averages, no dropout) to the default graph; the network shares
     the variables that are there.
 
@@ -85,6 +109,7 @@ def add_test_set(paths, batch_size, averages=None):
         paths: record files, as find_records returns them.
         batch_size: crops in a batch.
         averages: tf.train.ExponentialMovingAverage whose values stand in for the variables'.
+        network: function as senet.SENet.
 
     Returns:
         TestSet.
@@ -97,7 +122,7 @@ def add_test_set(paths, batch_size, averages=None):
         iterator = tf.data.make_initializable_iterator(read_batches(paths, batch_size))
         crops, labels, boxes = iterator.get_next()
         with tf.variable_scope(tf.get_variable_scope(), custom_getter=average if averages else None):
-            return TestSet(iterator.initializer, crops, labels, boxes, SENet(crops)[0])
+            return TestSet(iterator.initializer, crops, labels, boxes, network(crops)[0])
 
 
 def measure(session, test):

@@ -55,18 +55,21 @@ PLAIN = {
     "Const": {"dtype", "value"},
     "Conv2D": {"T", "padding", "strides"},
     "AvgPool": {"T", "ksize", "padding", "strides"},
-    **dict.fromkeys(["BiasAdd", "Relu", "Mean", "MatMul", "Sigmoid", "Reshape", "Mul", "Add", "Identity"], {"T"}),
+    "ResizeNearestNeighbor": {"T"},
+    **dict.fromkeys("BiasAdd Relu Mean MatMul Sigmoid Softmax Transpose Reshape Mul Add Identity".split(), {"T"}),
 }
 
 
-@pytest.mark.parametrize("shipped", [False, True])
-def test_frozen_graph_holds_only_what_every_reader_knows(shipped, landmark_pb):
+@pytest.mark.parametrize(
+    "shipped, convolutions, biases, size", [(False, 17, 27, 4.02e6), (True, 34, 49, 2.62e6)], ids=["original", "deep"]
+)
+def test_frozen_graph_holds_only_what_every_reader_knows(shipped, convolutions, biases, size, landmark_pb):
     path = REPO / "models" / "landmark.pb" if shipped else landmark_pb
     definition = tf.GraphDef.FromString(path.read_bytes())
     for node in definition.node:
         assert set(node.attr) == PLAIN[node.op], node.name
     kinds = [node.op for node in definition.node]
-    assert (kinds.count("Conv2D"), kinds.count("BiasAdd"), kinds.count("Placeholder")) == (17, 27, 1)
+    assert (kinds.count("Conv2D"), kinds.count("BiasAdd"), kinds.count("Placeholder")) == (convolutions, biases, 1)
     (source,) = [node for node in definition.node if node.op == "Placeholder"]
     assert source.name == "Placeholder" and source.attr["dtype"].type == tf.float32
     assert [dim.size for dim in source.attr["shape"].shape.dim] == [-1, 128, 128, 3]
@@ -74,7 +77,7 @@ def test_frozen_graph_holds_only_what_every_reader_knows(shipped, landmark_pb):
     assert not definition.library.function
     # A reader compares its own version with these two, and not with the producer.
     assert definition.versions.min_consumer == 0 and not definition.versions.bad_consumers
-    assert 4e6 < path.stat().st_size < 4.1e6
+    assert path.stat().st_size == pytest.approx(size, rel=0.02)
 
 
 @pytest.fixture(scope="module", params=[0.8, 1.0])

@@ -40,12 +40,13 @@ def summaries(models):
 
 def test_tensorboard_has_the_curves_and_the_pictures(trained):
     found = summaries(trained.models)
-    scalars = {f"train/{name}" for name in ("loss", "l2", "total", "learning_rate", "images_per_second")}
+    scalars = {f"train/{name}" for name in ("loss", "l2", "heat", "total", "learning_rate", "images_per_second")}
     scalars |= {"test/loss", "test/nme_inter_ocular", "test/nme_box"}
     assert set(found) == scalars | {"test/crops"}
     number = {tag: found[tag][0][1].simple_value for tag in scalars}
     assert all(found[tag][0][0] == 20 for tag in found)
-    assert number["train/total"] == pytest.approx(number["train/loss"] + number["train/l2"], rel=1e-5)
+    parts = sum(number[f"train/{name}"] for name in ("loss", "l2", "heat"))
+    assert number["train/total"] == pytest.approx(parts, rel=1e-5)
     assert 0 < number["train/learning_rate"] < 0.01
     assert f"test NME {number['test/nme_inter_ocular']:.2%}" in trained.stdout
     sheet = tf.io.decode_jpeg(found["test/crops"][0][1].image.encoded_image_string)
@@ -103,7 +104,7 @@ def test_the_seed_decides_the_run(records, tmp_path, train):
     ends = []
     for name, seed in ("a", 3), ("b", 3), ("c", 4):
         train("--data", records, "--models", tmp_path / name, "--batch_size", 4, "--steps", 3, "--seed", seed)
-        ends.append(variable(tmp_path / name / "model.ckpt-3", "fully_connected_8/weights"))
+        ends.append(variable(tmp_path / name / "model.ckpt-3", "Conv_16/weights"))
     # Not bit for bit: threads sum in any order, and Adam divides small gradients by their own size.
     assert np.abs(ends[0] - ends[1]).mean() < 1e-3 < 0.01 < np.abs(ends[0] - ends[2]).mean()
 
