@@ -3,7 +3,7 @@
 Usage:
     python train.py                          # data/*.tfrecords -> checkpoints and logs in models/
     python train.py                          # again: goes on from the last checkpoint
-    python train.py --recipe original        # as contract 5 (landmark/README.md) has it, to compare
+    python train.py --network original --recipe original     # as contract 4 and 5 (landmark/README.md) have it
     python train.py --data data/sample --models models/sample --steps 1800
     tensorboard --logdir models/logs         # the curves and pictures, while it runs
 
