@@ -2,9 +2,9 @@
 
 Usage:
     python evaluate.py --records data/test.tfrecords                 # the held-out tenth
-    python evaluate.py --data ~/300W_LP                              # a folder in the 300W_LP layout
-    python evaluate.py --pb a.pb --pb b.pb --data ~/AFLW --output out
-    python evaluate.py --records data/test.tfrecords --detect        # on whole photos too, as test_pb.py --detect
+    python evaluate.py --data ~/300W_LP                              # a folder of annotated photos
+    python evaluate.py --pb a.pb --pb b.pb --data ~/AFLW2000 --output out
+    python evaluate.py --data ~/300W_LP --detect                     # on whole photos too, as test_pb.py --detect
 
 --output DIR writes results.json, ced.png (cumulative error curves) and worst.png (the 25 worst faces of the first
 --pb, true points green, predicted ones red).
@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from landmark.annotations import CORES, find_annotations, read_faces
-from landmark.files import one_line, whole_file
+from landmark.files import one_line, read_picture, whole_file
 from landmark.find import (
     OWN_PB,
     SHIPPED_PB,
@@ -38,6 +38,7 @@ from landmark.find import (
     match_box,
     predict,
 )
+from landmark.formats import read_points
 from landmark.points import (
     BOX_LIMIT,
     GREEN,
@@ -49,19 +50,19 @@ from landmark.points import (
     RED,
     auc,
     contact_sheet,
+    crop_box,
     crop_face,
     measure_faces,
     nme,
     to_crop,
     to_photo,
 )
-from landmark.pose import read_yaw
+from landmark.pose import YAWS, estimate_yaw
 from landmark.records import read_records
 
 BATCH = 32
 WORST = 25
 SHAKES, SHAKE = 5, 0.05  # draws a face; standard deviation of each side of the box, in sides of the crop
-YAWS = [(0, 30), (30, 60), (60, 90)]
 PROTOCOL = (
     "Protocol: crops of landmark/README.md 2 from the true points; errors in pixels of the photo over |p36 - p45|"
     f" (inter-ocular) or sqrt(w h) of the points' box; failure above, AUC up to {LIMIT:.0%} inter-ocular and"
@@ -69,9 +70,9 @@ PROTOCOL = (
     " draws a face, seed 0."
 )
 # names: list of <SET>/<stem>; points: float64 [N, 68, 2] in pixels of the photo; boxes: int64 [N, 4], x_min y_min x_max
-# y_max; yaws: float64 [N], degrees, 0..90; read: function that yields their LabelledFaces once more, so that no picture
-# stays in memory.
-Faces = namedtuple("Faces", "names points boxes yaws read")
+# y_max; yaws: float64 [N], degrees, 0 or more; read: function that yields their LabelledFaces once more, so that no
+# picture stays in memory; annotations: list of Annotation, None for records.
+Faces = namedtuple("Faces", "names points boxes yaws read annotations")
 
 # What one network does. errors: NME; distances: float64 [N, 68] over |p36 - p45|; shaken: NME of N * SHAKES crops;
 # worst: list of (error, number, crop uint8 [128, 128, 3], points float64 [68, 2] in pixels of the photo), worst first.
@@ -81,19 +82,23 @@ Prediction = namedtuple("Prediction", "errors distances shaken worst")
 # Faces
 
 
-def find_folder(folder):
-    """The Faces of a folder in the 300W_LP layout; one that cannot be used is reported and left out.
+def find_folders(folders, kind):
+    """The Faces of folders of annotated photos; one that cannot be used is reported and left out.
+
+    Args:
+        folders: Paths.
+        kind: of the points, as of annotations.read_face.
 
     Raises:
         ValueError: none can be used.
     """
-    annotations = find_annotations([folder])
+    annotations = find_annotations(folders)
 
     def read():
-        with contextlib.closing(read_faces(annotations, ahead=CORES)) as faces:
+        with contextlib.closing(read_faces(annotations, kind, ahead=CORES)) as faces:
             yield from faces
 
-    return _gather(read, folder, {annotation.name: annotation.photo.with_suffix(".mat") for annotation in annotations})
+    return _gather(read, ", ".join(map(str, folders)), annotations)
 
 
 def find_records(paths):
@@ -107,27 +112,28 @@ def find_records(paths):
         for path in paths:
             yield from read_records(path)
 
-    return _gather(read, ", ".join(map(str, paths)), {})
+    return _gather(read, ", ".join(map(str, paths)))
 
 
-def _gather(read, source, pose_files):
-    rows = []
-    for face in tqdm(read(), "read", unit="face", disable=None):
+def _gather(read, source, annotations=None):
+    rows, usable = [], []
+    for i, face in enumerate(tqdm(read(), "read", unit="face", disable=None)):
         if isinstance(face, str):
             print(f"{face}; left out", file=sys.stderr)
         else:
-            rows.append((face.name, face.label, face.box))
+            rows.append((face.name, face.label, face.box, face.yaw))
+            usable.append(i)
     if not rows:
         raise ValueError(f"no face in {source}")
-    names, labels, boxes = zip(*rows, strict=True)
+    names, labels, boxes, yaws = zip(*rows, strict=True)
     boxes = np.array(boxes, np.int64)
     points = to_photo(np.array(labels, np.float64).reshape(-1, LANDMARKS, 2), boxes)
-    yaws = [read_yaw(pose_files.get(name), points[i]) for i, name in enumerate(names)]
+    yaws = [abs(estimate_yaw(points[i])) if np.isnan(yaw) else yaw for i, yaw in enumerate(yaws)]
 
     def read_usable():
         return (face for face in read() if not isinstance(face, str))
 
-    return Faces(names, points, boxes, np.abs(yaws), read_usable)
+    return Faces(names, points, boxes, np.array(yaws), read_usable, annotations and [annotations[i] for i in usable])
 
 
 def shake_box(face, shakes):
@@ -174,14 +180,16 @@ def predict_faces(session, faces):
     errors, distances, shaken, worst, batch = [], [], [], [], []
     for i, face in enumerate(tqdm(faces.read(), "predict", count, unit="face", disable=None)):
         true = faces.points[i : i + 1]
-        shaken.append(nme(predict_points(session, *shake_box(face, shakes[:, i])), np.repeat(true, SHAKES, axis=0)))
+        crops, boxes = shake_box(face, shakes[:, i])
+        true, box = np.repeat(true, SHAKES, axis=0), np.repeat(faces.boxes[i : i + 1], SHAKES, axis=0)
+        shaken.append(nme(predict_points(session, crops, boxes), true, box))
         batch.append(face.crop)
         if len(batch) < BATCH and i < count - 1:
             continue
         now = slice(i + 1 - len(batch), i + 1)
         true = faces.points[now]
         points = predict_points(session, np.array(batch), faces.boxes[now])
-        errors.append(nme(points, true))
+        errors.append(nme(points, true, faces.boxes[now]))
         eyes = np.linalg.norm(true[:, 36] - true[:, 45], axis=-1)
         distances.append(np.linalg.norm(points - true, axis=-1) / eyes[:, None])
         worst += zip(errors[-1].inter_ocular, range(now.start, now.stop), batch, points, strict=True)
@@ -212,7 +220,7 @@ def measure_groups(prediction, faces):
     results = {name: measure_some(prediction.errors, chosen) for name, chosen in groups.items() if chosen.any()}
     for part, lines in PARTS.items():
         indices = sorted({index for line in lines for index in line})
-        results[part] = {"faces": len(faces.names), "nme_mean": float(prediction.distances[:, indices].mean())}
+        results[part] = {"faces": len(faces.names), "nme_mean": float(np.nanmean(prediction.distances[:, indices]))}
     return results | {"shaken": measure_faces(prediction.shaken)}
 
 
@@ -222,26 +230,22 @@ def detect_points(session, detector, faces):
     Args:
         session: tf.Session on a graph of find.load_graph.
         detector: of find.load_detector.
-        faces: Faces, each with its photo.
+        faces: Faces of folders.
 
     Returns:
-        (points float64 [N, 68, 2] in pixels of the photo, NaN where no face overlaps the true crop; seconds of each
-        photo, float [N]).
-
-    Raises:
-        ValueError: a face has no photo.
+        (points float64 [N, 68, 2] in pixels of what faces.points are in, NaN where no face overlaps the true crop;
+        seconds of each photo, float [N]).
     """
     points, seconds = np.full(faces.points.shape, np.nan), []
-    for i, face in enumerate(tqdm(faces.read(), "detect", len(faces.names), unit="photo", disable=None)):
-        if not face.photo:
-            raise ValueError("--detect needs the photos, and these records hold none: python prepare_tfrecords.py")
-        picture = cv2.imdecode(np.frombuffer(face.photo, np.uint8), cv2.IMREAD_COLOR)
+    for i, annotation in enumerate(tqdm(faces.annotations, "detect", unit="photo", disable=None)):
+        picture, _ = read_picture(annotation.photo)
         began = time.perf_counter()
         found = detect_faces(session, detector, picture)
         seconds.append(time.perf_counter() - began)
-        best = match_box(faces.boxes[i], [face.box for face in found])
+        box = crop_box(next(iter(read_points(annotation).values())))
+        best = match_box(box, [face.box for face in found])
         if best is not None:
-            points[i] = found[best].points
+            points[i] = to_photo(to_crop(found[best].points, box), faces.boxes[i])
     return points, np.array(seconds)
 
 
@@ -307,7 +311,7 @@ def evaluate(path, detector, faces):
             detected, seconds = detect_points(session, detector, faces)
             found = np.isfinite(detected[:, 0, 0])
             print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
-            results["detected"] = measure_faces(nme(detected[found], faces.points[found]))
+            results["detected"] = measure_faces(nme(detected[found], faces.points[found], faces.boxes[found]))
             results["true crops"] = measure_some(prediction.errors, found)
     print_table(results)
     return results, prediction
@@ -319,14 +323,23 @@ def parse_args():
         "--pb", action="append", metavar="FILE", help=f"may be given several times ({OWN_PB}, else {SHIPPED_PB})"
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", type=Path, metavar="DIR", help="a folder in the 300W_LP layout")
+    source.add_argument(
+        "--data",
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="a folder of annotated photos; may be given several times",
+    )
     source.add_argument("--records", type=Path, nargs="+", metavar="FILE", help="record files")
-    parser.add_argument("--detect", action="store_true", help="find the faces in their whole photos too")
+    parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="of --data, as prepare_tfrecords.py (2d)")
+    parser.add_argument("--detect", action="store_true", help="find the faces in their whole photos too; with --data")
     parser.add_argument("--detector", type=Path, metavar="FILE", help="as of test_pb.py")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write results.json and the pictures")
     args = parser.parse_args()
     if args.detector and not args.detect:
         parser.error("--detector needs --detect")
+    if args.detect and not args.data:
+        parser.error("--detect needs the whole photos: --data")
     return args
 
 
@@ -335,7 +348,7 @@ def main():
     args = parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
     detector = load_detector(args.detector) if args.detect else None
-    faces = find_folder(args.data) if args.data else find_records(args.records)
+    faces = find_folders(args.data, f"pts_{args.points}") if args.data else find_records(args.records)
     print(PROTOCOL)
     files, results, curves = {}, {}, {}
     for path in args.pb or [str(default_pb())]:

@@ -1,8 +1,9 @@
-"""Crops each face of a 300W_LP folder around its landmarks into 128x128 records.
+"""Crops each annotated face around its landmarks into 128x128 records.
 
 Usage:
     python prepare_tfrecords.py                                     # data/300W_LP, or the sample, into data/
-    python prepare_tfrecords.py --data ~/300W_LP --data ~/more      # several sets, merged
+    python prepare_tfrecords.py --data ~/300W_LP --data ~/more      # several sets, merged, each in a format of its own
+    python prepare_tfrecords.py --data ~/300W_LP --points 3d        # the jaw where it is, not where its outline is seen
     python prepare_tfrecords.py --data data/sample --out data/sample
 
 Writes train.tfrecords and test.tfrecords (nine faces in ten, one in ten), records.json (what they hold), preview.png
@@ -28,28 +29,21 @@ def main():
         action="append",
         type=Path,
         metavar="DIR",
-        help=f"a folder in the 300W_LP layout; may be given several times ({REAL_SET}, else {SAMPLE_SET})",
+        help=f"a folder of annotated photos; may be given several times ({REAL_SET}, else {SAMPLE_SET})",
     )
+    parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="which jaw the labels have (2d)")
     parser.add_argument("--out", type=Path, default=Path("data"), metavar="DIR", help="where to write (data)")
     args = parser.parse_args()
 
     folders = args.data or [REAL_SET if REAL_SET.is_dir() else SAMPLE_SET]
-    for folder in folders:
-        if not folder.is_dir():
-            raise ValueError(
-                f"no data in {folder}: put the photos there as data/README.md says, or render some with"
-                " python data/make_sample.py"
-            )
-        if not next(folder.glob("landmarks/*/*_pts.mat"), None):
-            raise ValueError(f"no landmarks in {folder}: it has no landmarks/<SET>/<stem>_pts.mat (see data/README.md)")
     annotations = find_annotations(folders)
-    print(f"{len(annotations)} faces in {', '.join(map(str, folders))}")
+    kind = f"pts_{args.points}"
     args.out.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(read_faces(annotations)) as faces:
+    with contextlib.closing(read_faces(annotations, kind)) as faces:
         first = next(faces)  # the workers start here, and read on while TensorFlow loads
         from landmark.records import write_records
 
-        summary, skipped = write_records(annotations, itertools.chain([first], faces), args.out)
+        summary, skipped = write_records(annotations, itertools.chain([first], faces), args.out, kind)
     reason = f", see {args.out / 'skipped.txt'}" if skipped else ""
     print(f"{summary.train} faces for training, {summary.test} for testing, {skipped} left out{reason}")
     print(f"{args.out / 'train.tfrecords'} and test.tfrecords written; {args.out / 'preview.png'} shows 25 of them")

@@ -69,7 +69,7 @@ def _training(recipe, network, batch_size, steps, seed, records, started=0):
 
     tf.set_random_seed(seed)
     train_set = read_batches(find_records(records, "train"), batch_size, seed, augment if recipe.augment else None)
-    crops, labels, _ = tf.data.make_one_shot_iterator(train_set).get_next()
+    crops, labels, *_ = tf.data.make_one_shot_iterator(train_set).get_next()
     with tf.name_scope("train"):
         return add_training(crops, labels, recipe, steps, functools.partial(SENet, network=network))
 
@@ -209,8 +209,6 @@ def main():
     parser.add_argument("--network", nargs="*", choices=NETWORKS, help="measure networks instead; all if none is named")
     args = parser.parse_args()
     annotations = find_annotations([args.data])
-    if not annotations:
-        raise ValueError("no faces: data/README.md says how to get some, --data says where they are")
     with tempfile.TemporaryDirectory() as folder:
         records = Path(folder)
         write_records(annotations, read_faces(annotations), records)

@@ -86,7 +86,7 @@ def train_windows(design, paths, pipe):
             labels = tf.Variable(rng.uniform(0, 1, [BATCH, 2 * LANDMARKS]).astype(np.float32), False)
         else:
             dataset = read_batches(paths, BATCH, 0, augment_fully if design == "default" else None)
-            crops, labels, _ = tf.data.make_one_shot_iterator(dataset).get_next()
+            crops, labels, *_ = tf.data.make_one_shot_iterator(dataset).get_next()
         training = add_training(crops, labels, recipe, STEPS, network)
         session.run(tf.global_variables_initializer())
         coordinator = tf.train.Coordinator()
@@ -180,7 +180,7 @@ def plain_loop(annotations, out):
 
 def prepare(annotations, out, workers=CORES):
     """Preparation as prepare_tfrecords.py has it."""
-    write_records(annotations, read_faces(annotations, workers), out)
+    write_records(annotations, read_faces(annotations, workers=workers), out)
 
 
 def bench_preparation(annotations, out):
@@ -359,8 +359,6 @@ def main():
     args = parser.parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
     annotations = find_annotations([args.data])
-    if not annotations:
-        raise ValueError(f"no faces in {args.data}: data/README.md says how to get some")
     cpu = next((line.partition(": ")[2] for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     print(f"{platform.platform()}, {cpu.strip()}, {CORES} cores, TensorFlow {tf.__version__}, OpenCV {cv2.__version__}")
     pb = default_pb()

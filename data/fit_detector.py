@@ -17,9 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.annotations import REAL_SET, find_annotations, read_points, split_faces  # noqa: E402
+from landmark.annotations import REAL_SET, find_annotations, split_faces  # noqa: E402
 from landmark.files import one_line, read_picture  # noqa: E402
 from landmark.find import detect_boxes, load_detector, match_box, overlap  # noqa: E402
+from landmark.formats import read_points  # noqa: E402
 from landmark.points import crop_box, to_crop, to_photo  # noqa: E402
 
 
@@ -37,7 +38,7 @@ def match_faces(detector, annotations):
     rows = []
     for i, annotation in enumerate(tqdm(annotations, unit="face", disable=None)):
         try:
-            crop = crop_box(read_points(annotation.points))
+            crop = crop_box(next(iter(read_points(annotation).values())))
             boxes = detect_boxes(detector, read_picture(annotation.photo)[0])
         except ValueError as error:
             print(f"{annotation.name}: {error}; left out", file=sys.stderr)
@@ -67,8 +68,6 @@ def main():
     parser.add_argument("--detector", type=Path, metavar="FILE", help="YuNet's ONNX file (the cascade of OpenCV 4)")
     args = parser.parse_args()
     annotations = find_annotations([args.data])
-    if not annotations:
-        raise ValueError(f"no landmarks in {args.data}: it has no landmarks/<SET>/<stem>_pts.mat (see data/README.md)")
     is_test = np.array(split_faces([annotation.name for annotation in annotations]))
     numbers, boxes, crops = match_faces(load_detector(args.detector), annotations)
     tested = is_test[numbers]

@@ -1,7 +1,9 @@
 """From a folder to its faces: where their photos and landmarks are, who is who, who is for testing."""
 
 import hashlib
+import math
 import os
+import re
 import signal
 from collections import deque, namedtuple
 from concurrent.futures import ProcessPoolExecutor
@@ -9,55 +11,64 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import scipy.io
 
 from landmark.files import read_picture
-from landmark.points import LANDMARKS, crop_box, crop_face, to_crop
+from landmark.formats import FORMATS, KINDS, read_points, recognise
+from landmark.points import JAW, crop_box, crop_face, to_crop
+from landmark.pose import read_yaw
 
 REAL_SET = Path("data/300W_LP")
 SAMPLE_SET = Path("data/sample")
 TEST_SHARE = 0.1
 MAX_CROP = 10  # a crop this many times its photo's side has points that are not in the photo's pixels
+VARIANT = re.compile(r"_\d{1,2}$")
+STORED_SIDE = 450  # pixels: the photos of 300W_LP
+REACH = 0.8  # times the diagonal of a crop, from its centre
 CORES = len(os.sched_getaffinity(0))
 CHUNK = 16  # faces a worker takes at a time
 CHUNKS_AHEAD = 64  # read before they are written, 90 MB: what two cores read while TensorFlow loads
 
-# One face of a data set. name: <SET>/<stem>; points: Path of the file of its landmarks; photo: Path.
-Annotation = namedtuple("Annotation", "name points photo")
-
-# name: <SET>/<stem>; crop: uint8 [128, 128, 3]; label: float32 [136]; box: (x_min, y_min, x_max, y_max), ints, in
-# pixels of the photo; photo: the bytes of its file, empty where there is none.
-LabelledFace = namedtuple("LabelledFace", "name crop label box photo")
+# name: <SET>/<stem>; crop: uint8 [128, 128, 3]; label: float32 [136], NaN for a point without one; box: (x_min, y_min,
+# x_max, y_max), ints, in pixels of the photo; photo: the bytes of a picture file, empty where there is none; yaw:
+# float, degrees, 0 or more; NaN in records that do not hold it.
+LabelledFace = namedtuple("LabelledFace", "name crop label box photo yaw")
 
 
 # Where the faces are, and on which side
 
 
 def find_annotations(folders):
-    """The faces of folders in the layout of contract 1.
+    """The faces of folders, each in one of formats.FORMATS.
 
     Args:
         folders: Paths; one named twice is taken once.
 
     Returns:
         list of Annotation, in an order that looks random but depends on their names alone, so that neighbours in a
-        record file are not the same face or set; empty where there are none.
+        record file are not the same face or set.
+
+    Raises:
+        ValueError: one is no folder or holds no faces; the message names it.
     """
-    folders = dict.fromkeys(Path(folder).resolve() for folder in folders)
-    found = [_annotation(path) for folder in folders for path in sorted(folder.glob("landmarks/*/*_pts.mat"))]
+    found = []
+    for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
+        if not folder.is_dir():
+            raise ValueError(
+                f"no data in {folder}: put the photos there as data/README.md says, or render some with"
+                " python data/make_sample.py"
+            )
+        name, annotations = recognise(folder)
+        if not annotations:
+            raise ValueError(f"no faces in {folder}: it holds none of {', '.join(FORMATS)} (see data/README.md)")
+        print(f"{len(annotations):,} faces in {folder}: {name}")
+        found += annotations
     return sorted(found, key=lambda annotation: _hash(annotation.name))
-
-
-def _annotation(points):
-    """DIR/landmarks/<SET>/<stem>_pts.mat, whose photo is DIR/<SET>/<stem>.jpg."""
-    group, stem = points.parent.name, points.name.removesuffix("_pts.mat")
-    return Annotation(f"{group}/{stem}", points, points.parents[2] / group / f"{stem}.jpg")
 
 
 def split_faces(names):
     """Which records are for testing.
 
-    All pose variants of a face and its mirror fall on one side: a face is the stem less its last number.
+    All pose variants of a face, its mirror, and all faces of a photo fall on one side.
 
     Args:
         names: `<SET>/<stem>` of each record.
@@ -65,10 +76,24 @@ def split_faces(names):
     Returns:
         list of bool, True for test: a tenth of the faces, at least one, by the hash of their names.
     """
-    faces = [name.rpartition("/")[2].rpartition("_")[0] for name in names]
+    faces = _identify(names)
     ordered = sorted(set(faces), key=_hash)
     test = set(ordered[: max(1, round(TEST_SHARE * len(ordered)))])
     return [face in test for face in faces]
+
+
+def _identify(names):
+    """Whose face each is: its stem, without the number of a variant.
+
+    That is one or two digits after the last `_`, as in 300W_LP, in a set where not all stems are alike but for it (as
+    those of a camera are).
+    """
+    stems = [name.partition("#")[0].rpartition("/")[::2] for name in names]
+    bases = [VARIANT.sub("", stem) for _, stem in stems]
+    of_set = {}
+    for (group, _), base in zip(stems, bases, strict=True):
+        of_set.setdefault(group, set()).add(base)
+    return [base if len(of_set[group]) > 1 else stem for (group, stem), base in zip(stems, bases, strict=True)]
 
 
 def _hash(text):
@@ -78,32 +103,13 @@ def _hash(text):
 # Reading a face
 
 
-def read_points(path):
-    """Reads `pts_2d` of a landmarks file: float64 [68, 2], x and y in pixels of the photo.
-
-    Raises:
-        ValueError: the file is no MAT file, or its points are missing, of another shape or not finite.
-    """
-    try:
-        mat = scipy.io.loadmat(path, variable_names=["pts_2d"])
-    except Exception as error:  # scipy raises a dozen types for a damaged file
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"not a readable MAT file: {reason}") from None
-    if "pts_2d" not in mat:
-        raise ValueError("no pts_2d in the MAT file")
-    points = mat["pts_2d"]
-    if points.shape != (LANDMARKS, 2) or points.dtype.kind not in "fiu":
-        raise ValueError(f"pts_2d is {points.dtype} {list(points.shape)}, not numbers [{LANDMARKS}, 2]")
-    if not np.isfinite(points).all():
-        raise ValueError("pts_2d holds NaN or infinite points")
-    return points.astype(np.float64)
-
-
-def read_face(annotation):
+def read_face(annotation, kind=KINDS[0]):
     """Reads and crops one face.
 
     Args:
         annotation: Annotation.
+        kind: of formats.KINDS. Of a face with the other kind alone, the points that both share have labels: all but the
+            jaw (in 300W_LP's IBUG the two jaws are 7% of the box apart even below 30 degrees of yaw, the others equal).
 
     Returns:
         LabelledFace.
@@ -111,9 +117,10 @@ def read_face(annotation):
     Raises:
         ValueError: the face cannot be used; the message names the file and the reason.
     """
-    path = annotation.points
+    path = annotation.points[0] if isinstance(annotation.points, tuple) else annotation.points
     try:
-        points = read_points(path)
+        known = read_points(annotation)
+        points = known.get(kind, next(iter(known.values())))
         box = x_min, y_min, x_max, y_max = crop_box(points)
         if x_min >= x_max or y_min >= y_max:
             raise ValueError("the points span no area: all alike, or on one line")
@@ -126,29 +133,58 @@ def read_face(annotation):
             raise ValueError(f"crop {box} is over {MAX_CROP} times the photo of {width}x{height}")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    label = to_crop(points, box).astype(np.float32).ravel()
-    return LabelledFace(annotation.name, crop_face(photo, box), label, box, data)
+    label = to_crop(points, box).astype(np.float32)
+    if kind not in known:
+        label[JAW] = np.nan
+    crop, yaw = crop_face(photo, box), abs(read_yaw(annotation.photo.with_suffix(".mat"), points))
+    return LabelledFace(annotation.name, crop, label.ravel(), *_fit_photo(photo, data, box), yaw)
+
+
+def _fit_photo(photo, data, box):
+    """What a record keeps of a photo: a box in it, and its file.
+
+    A photo larger than 300W_LP's is cut to what augmentation can reach of it, and scaled; the sides of the box are then
+    whole pixels too, so that the label stays what it is.
+    """
+    if max(photo.shape[:2]) <= STORED_SIDE:
+        return box, data
+    low, high = np.reshape(box, [2, 2])
+    sides = high - low
+    # A corner of the crop is half a diagonal away; turned, and each side moved by up to 3 * 5%, it reaches further.
+    reach = math.ceil(REACH * math.hypot(*sides))
+    scale = min(1, STORED_SIDE / (2 * reach))
+    stored = np.maximum(1, np.round(scale * sides))
+    matrix = np.diag(stored / sides)
+    shift = np.round(scale * (reach - sides / 2))  # of the box in the stored photo
+    size = np.ceil(2 * reach * scale * np.ones(2)).astype(int)
+    # cv2.resize, which cuts the crops of contract 2, has pixel centres at halves.
+    offset = matrix @ (0.5 - low) - 0.5 + shift
+    smooth = cv2.GaussianBlur(photo, (0, 0), 0.4 / scale) if scale < 0.6 else photo
+    picture = cv2.warpAffine(smooth, np.column_stack([matrix, offset]), tuple(size.tolist()), flags=cv2.INTER_LINEAR)
+    data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+    return tuple(int(side) for side in (*shift, *(shift + stored))), data
 
 
 def _work_quietly():
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells us to stop
 
 
-def _read_chunk(annotations):
+def _read_chunk(annotations, kind):
     faces = []
     for annotation in annotations:
         try:
-            faces.append(read_face(annotation))
+            faces.append(read_face(annotation, kind))
         except ValueError as error:
             faces.append(str(error))
     return faces
 
 
-def read_faces(annotations, workers=CORES, ahead=CHUNKS_AHEAD):
+def read_faces(annotations, kind=KINDS[0], workers=CORES, ahead=CHUNKS_AHEAD):
     """Reads many faces in some processes; the chunks under way are few, however long the list.
 
     Args:
         annotations: list of Annotation.
+        kind: as of read_face.
         workers: number of processes.
         ahead: chunks of 16 faces that are read before they are asked for.
 
@@ -161,7 +197,7 @@ def read_faces(annotations, workers=CORES, ahead=CHUNKS_AHEAD):
         pending = deque()
         try:
             for start in range(0, len(annotations), CHUNK):
-                pending.append(pool.submit(_read_chunk, annotations[start : start + CHUNK]))
+                pending.append(pool.submit(_read_chunk, annotations[start : start + CHUNK], kind))
                 if len(pending) > ahead:
                     yield from pending.popleft().result()
             while pending:

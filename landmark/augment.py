@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from landmark.points import IMAGE_SIZE, LANDMARKS, MIRROR, WHOLE_CROP, crop_box, to_photo
+from landmark.points import IMAGE_SIZE, JAW, LANDMARKS, MIRROR, WHOLE_CROP, crop_box, face_box, to_photo
 
 
 def augment_batch(recipe, seed, step, images, labels, boxes, photos):
@@ -14,7 +14,7 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
         seed: int.
         step: int, of the training; the faces of the first are plain but for the mirror.
         images: [N] bytes, the crop of each record; used where the record has no photo.
-        labels: float32 [N, 136].
+        labels: float32 [N, 136], NaN for a jaw without labels.
         boxes: int64 [N, 4], x_min y_min x_max y_max in pixels of the photo.
         photos: [N] bytes, a picture file each, or empty.
 
@@ -31,32 +31,40 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
             picture = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
             box = WHOLE_CROP
         points = to_photo(labels[i].reshape(LANDMARKS, 2), box)
-        crop, points = move_face(picture, points, strength * recipe.turn, strength * recipe.shake, rng)
+        turn, shake = strength * recipe.turn, strength * recipe.shake
+        crop, points = move_face(picture, points, box, turn, shake, recipe.mirror_shift, rng)
         crops.append(change_light(crop, strength, rng))
         labels[i] = points.ravel()
     return np.array(crops), labels
 
 
-def move_face(photo, points, turn, shake, rng):
+def move_face(photo, points, box, turn, shake, mirror_shift, rng):
     """Turns, mirrors and cuts a face as contract 2 would cut the turned one, with each side of the box shaken.
 
     Args:
         photo: uint8 [H, W, 3].
-        points: float [68, 2] in pixels of the photo.
+        points: float [68, 2] in pixels of the photo; a jaw without labels is NaN.
+        box: x_min, y_min, x_max, y_max of the crop that contract 2 cuts, in pixels of the photo.
         turn: degrees, standard deviation of the roll.
         shake: standard deviation of each side of the box, in its sides.
+        mirror_shift: how far to the right labels lie, in widths of the face: mirrored ones are put there too.
         rng: numpy Generator.
 
     Returns:
         (crop uint8 [128, 128, 3], points [68, 2] as shares of its sides; a point cut off lies outside 0..1).
     """
+    outline = points.copy()
+    if np.isnan(points).any():  # the crop is cut around the ellipse in the face's box then
+        low, high = np.reshape(face_box(box), [2, 2])
+        around = np.linspace(0, 2 * np.pi, len(JAW))
+        outline[JAW] = (low + high + (high - low) * np.column_stack([np.cos(around), np.sin(around)])) / 2
     angle = np.deg2rad(turn * np.clip(rng.normal(), -3, 3))
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if rng.random() < 0.5:
         rotation = rotation @ np.diag([-1.0, 1.0])
-        points = points[MIRROR]
+        points = points[MIRROR] - [2 * mirror_shift * np.ptp(outline[:, 0]), 0]  # to the left: they turn with the photo
     points = points @ rotation.T
-    low, high = np.array(crop_box(points), np.float64).reshape(2, 2)
+    low, high = np.array(crop_box(outline @ rotation.T), np.float64).reshape(2, 2)
     shaken = shake * np.clip(rng.normal(size=[2, 2]), -3, 3) * (high - low)
     low, high = low + shaken[0], high + shaken[1]
     scale = IMAGE_SIZE / (high - low)

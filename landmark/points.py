@@ -8,9 +8,10 @@ import numpy as np
 IMAGE_SIZE = 128
 LANDMARKS = 68
 WHOLE_CROP = 0, 0, IMAGE_SIZE, IMAGE_SIZE  # the box of a crop that is its own photo
+JAW = range(0, 17)
 # The parts of a face as lines through the iBUG 68 points; a closed part ends where it starts.
 PARTS = {
-    "jaw": [range(0, 17)],
+    "jaw": [JAW],
     "brows": [range(17, 22), range(22, 27)],
     "nose": [range(27, 31), range(31, 36)],
     "eyes": [[*range(36, 42), 36], [*range(42, 48), 42]],
@@ -59,6 +60,22 @@ def crop_box(points):
     return x_min, y_min, x_max, y_max
 
 
+def face_box(box):
+    """The box of a face's points, from the box that contract 2 cuts around them: its way back, but for what int() cuts.
+
+    Args:
+        box: [..., 4], x_min y_min x_max y_max in pixels of the photo.
+
+    Returns:
+        float64 [..., 4].
+    """
+    box = np.asarray(box, np.float64)
+    # Widths grow by 5%, and that by 5%; heights by 30%, and that by 5%.
+    sides = (box[..., 2:] - box[..., :2]) / [1.05 * 1.05, 1.30 * 1.05]
+    low = box[..., :2] + sides * [0.05, 0.30]
+    return np.concatenate([low, low + sides], -1)
+
+
 def crop_face(photo, box):
     """Cuts a box out of a photo, black where it leaves the photo, and resizes it.
 
@@ -98,18 +115,21 @@ def draw_landmarks(picture, points, colour=GREEN, side=None):
 
     Args:
         picture: uint8 [H, W, 3], BGR, changed in place.
-        points: [68, 2] x, y in pixels of the picture.
+        points: [68, 2] x, y in pixels of the picture; one that is NaN is left out.
         colour: BGR.
         side: of the face in pixels, which the dots grow with; the picture's shorter one if it is not said.
     """
     side = side or min(picture.shape[:2])
     radius = max(1, round(side / 150))
     shift = 4  # OpenCV draws at 1/16 pixel
-    fixed = np.round(np.clip(points, -max(picture.shape), 2 * max(picture.shape)) * 2**shift).astype(np.int32)
+    drawn = np.nan_to_num(np.clip(points, -max(picture.shape), 2 * max(picture.shape)))
+    fixed = np.round(drawn * 2**shift).astype(np.int32)
+    known = np.isfinite(points).all(-1)
     for lines in PARTS.values():
         for line in lines:
-            cv2.polylines(picture, [fixed[list(line)]], False, colour, max(1, radius // 3), cv2.LINE_AA, shift)
-    for point in fixed.tolist():
+            chosen = [index for index in line if known[index]]
+            cv2.polylines(picture, [fixed[chosen]], False, colour, max(1, radius // 3), cv2.LINE_AA, shift)
+    for point in fixed[known].tolist():
         cv2.circle(picture, point, radius << shift, colour, cv2.FILLED, cv2.LINE_AA, shift)
 
 
@@ -138,18 +158,21 @@ def contact_sheet(crops, points, zoom=2):
 # The measures (contract 7)
 
 
-def nme(predicted, true):
+def nme(predicted, true, boxes):
     """The normalised mean errors of some faces.
 
     Args:
-        predicted, true: float [N, 68, 2], in pixels of the photo.
+        predicted, true: float [N, 68, 2], in pixels of the photo; a true point without a label is NaN and left out.
+        boxes: [N, 4] of the crops: where labels are missing they say how large the face is.
 
     Returns:
         NME.
     """
-    errors = np.linalg.norm(predicted - true, axis=-1).mean(-1)
+    errors = np.nanmean(np.linalg.norm(predicted - true, axis=-1), -1)
     inter_ocular = np.linalg.norm(true[:, 36] - true[:, 45], axis=-1)
-    return NME(errors / inter_ocular, errors / np.sqrt(np.ptp(true, axis=1).prod(-1)))
+    low, high = np.split(face_box(boxes), 2, -1)
+    sides = np.where(np.isnan(true).any(1), high - low, np.ptp(true, axis=1))
+    return NME(errors / inter_ocular, errors / np.sqrt(sides.prod(-1)))
 
 
 def auc(errors, limit):

@@ -1,9 +1,12 @@
 """How far a face is turned."""
 
+import contextlib
+
 import cv2
 import numpy as np
 import scipy.io
 
+YAWS = [(0, 30), (30, 60), (60, 90)]  # degrees, that errors are told apart by
 # The mean head of data/make_sample.py in millimetres, x right, y down, z away from the camera: nose tip, chin, outer
 # eye corners, mouth corners.
 POSE_LANDMARKS = [30, 8, 36, 45, 48, 54]
@@ -16,15 +19,24 @@ def read_yaw(pose_file, points):
     """The yaw of a face in degrees, positive or negative: from `Pose_Para` of its MAT file, else from its points.
 
     Args:
-        pose_file: Path, or None.
+        pose_file: Path of a file that may be missing, or hold something else.
         points: float64 [68, 2] in pixels of the photo.
     """
-    if pose_file and pose_file.exists():
-        return float(np.rad2deg(scipy.io.loadmat(pose_file)["Pose_Para"][0, 1]))
+    if pose_file.exists():
+        with contextlib.suppress(Exception):  # scipy raises a dozen types for a damaged file; and others have no pose
+            return float(np.rad2deg(scipy.io.loadmat(pose_file, variable_names=["Pose_Para"])["Pose_Para"][0, 1]))
+    return estimate_yaw(points)
+
+
+def estimate_yaw(points):
+    """The yaw of a face in degrees, positive or negative, from its points: float [68, 2] in pixels of the photo; those
+    of the jaw may be NaN. In 300W_LP's IBUG it is the same to a degree with the jaw of either kind."""
     # A camera far away: 300W_LP's own fits are weak perspective.
-    size = np.ptp(points, axis=0).max()
-    centre = points.mean(0)
+    points = points[POSE_LANDMARKS]
+    known = np.isfinite(points).all(-1)
+    size = np.ptp(points[known], axis=0).max()
+    centre = points[known].mean(0)
     camera = np.array([[10 * size, 0, centre[0]], [0, 10 * size, centre[1]], [0, 0, 1]])
-    _, rotation, _ = cv2.solvePnP(POSE_MODEL, points[POSE_LANDMARKS], camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    _, rotation, _ = cv2.solvePnP(POSE_MODEL[known], points[known], camera, None, flags=cv2.SOLVEPNP_SQPNP)
     rotation = cv2.Rodrigues(rotation)[0]
     return float(np.rad2deg(np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))))

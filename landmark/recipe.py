@@ -28,11 +28,15 @@ Recipe = namedtuple(
         "awake",  # whether no ReLU without batch norm starts dead
         "hidden_scale",  # of the 1,024 units at first: times Xavier's weights
         "hidden_mean",  # of the 1,024 units at first: their mean over a batch
+        # Faces
+        "frontal_share",  # of the faces, at least, that are within 30 degrees of yaw, however many are turned further
         # Augmentation
         "augment",  # whether every crop is cut anew from its photo
         "growth_steps",  # in which all but the mirror grows to its full strength: the first features come sooner so
         "turn",  # degrees, standard deviation of the roll that is added
         "shake",  # standard deviation of each side of the box, in sides of the crop
+        # Labels lie this much to the right, in the mirror to the left, in widths of the face: there they are put back.
+        "mirror_shift",
     ],
 )
 
@@ -53,10 +57,12 @@ DEFAULT = Recipe(
     awake=True,
     hidden_scale=12,
     hidden_mean=2,
+    frontal_share=0.5,
     augment=True,
     growth_steps=1000,
     turn=12,
     shake=0.05,
+    mirror_shift=0.004,
 )
 
 # As contract 5 has it, to compare.
@@ -77,10 +83,12 @@ ORIGINAL = Recipe(
     awake=False,
     hidden_scale=1,
     hidden_mean=0,
+    frontal_share=0,
     augment=False,
     growth_steps=1,
     turn=0,
     shake=0,
+    mirror_shift=0,
 )
 
 RECIPES = {recipe.name: recipe for recipe in (DEFAULT, ORIGINAL)}

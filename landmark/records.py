@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections import namedtuple
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from tqdm import tqdm
 
 from landmark.annotations import LabelledFace, split_faces
 from landmark.files import whole_file
+from landmark.formats import KINDS
 from landmark.points import GREEN, IMAGE_SIZE, LANDMARKS, WHOLE_CROP, contact_sheet
 
 SIDES = "train", "test"
 SUMMARY = "records.json"  # beside the record files
-POINTS = "pts_2d"  # the kind of points that the labels are
 PREVIEW_CROPS = 25
 SHUFFLE = 512  # records, 50 MB; the files are in random order already
+FRONTAL = 30  # degrees of yaw
 WRITE_AGAIN = "write it again with python prepare_tfrecords.py"
 
 # Records from elsewhere may have two features alone: errors are then measured in the crop, and augment has no margin.
@@ -29,11 +31,12 @@ FEATURES = {
     "name": tf.io.FixedLenFeature([], tf.string, default_value=""),
     "box": tf.io.FixedLenFeature([4], tf.int64, default_value=WHOLE_CROP),
     "photo": tf.io.FixedLenFeature([], tf.string, default_value=""),
+    "yaw": tf.io.FixedLenFeature([], tf.float32, default_value=0),
 }
 
-# points: the kind of points; mean_face: float64 [136], the mean label of the training records; train, test: their
-# numbers of records.
-Summary = namedtuple("Summary", "points mean_face train test")
+# points: the kind of points, of formats.KINDS; mean_face: float64 [136], the mean label of the training records; train,
+# test: their numbers of records; frontal: the share of the training records within FRONTAL degrees of yaw.
+Summary = namedtuple("Summary", "points mean_face train test frontal")
 
 
 # Writing
@@ -52,16 +55,35 @@ def to_record(face):
     feature["name"].bytes_list.value.append(face.name.encode())
     feature["box"].int64_list.value.extend(face.box)
     feature["photo"].bytes_list.value.append(face.photo)
+    feature["yaw"].float_list.value.append(face.yaw)
     return record.SerializeToString(deterministic=True)
 
 
-def write_records(annotations, faces, out):
+class _Sums:
+    """What a Summary says of training records, as they come."""
+
+    def __init__(self):
+        self.label, self.labelled, self.frontal, self.count = np.zeros(2 * LANDMARKS), 0, 0, 0
+
+    def add(self, face):
+        self.label += np.nan_to_num(face.label)
+        self.labelled += np.isfinite(face.label)
+        self.frontal += not face.yaw >= FRONTAL  # nor is it where it is not known
+        self.count += 1
+
+    def summary(self, points, test):
+        mean_face = np.divide(self.label, self.labelled, out=np.full(2 * LANDMARKS, 0.5), where=self.labelled > 0)
+        return Summary(points, mean_face, self.count, test, self.frontal / self.count)
+
+
+def write_records(annotations, faces, out, points=KINDS[0]):
     """Writes train.tfrecords, test.tfrecords, records.json, preview.png and skipped.txt into a folder.
 
     Args:
         annotations: list of Annotation.
         faces: for each, what read_faces yields.
         out: Path of a folder that exists.
+        points: the kind that the faces' labels are.
 
     Returns:
         (Summary, number of faces left out).
@@ -70,7 +92,7 @@ def write_records(annotations, faces, out):
         ValueError: train or test would be empty; only skipped.txt is written then.
     """
     is_test = split_faces([annotation.name for annotation in annotations])
-    counts, total, skipped, preview = [0, 0], np.zeros(2 * LANDMARKS), [], []
+    counts, sums, skipped, preview = [0, 0], _Sums(), [], []
     with contextlib.ExitStack() as files:
         paths = [files.enter_context(whole_file(out / f"{side}.tfrecords")) for side in SIDES]
         writers = [files.enter_context(tf.io.TFRecordWriter(str(path))) for path in paths]
@@ -82,7 +104,7 @@ def write_records(annotations, faces, out):
             writers[side].write(to_record(face))
             counts[side] += 1
             if not side:
-                total += face.label
+                sums.add(face)
             if len(preview) < PREVIEW_CROPS:
                 preview.append(face)
         with whole_file(out / "skipped.txt") as path:
@@ -92,7 +114,7 @@ def write_records(annotations, faces, out):
                 f"{sum(counts)} usable faces of {len(annotations)} are too few to train and test on;"
                 f" {out / 'skipped.txt'} says what is wrong with the others"
             )
-    summary = Summary(POINTS, total / counts[0], *counts)
+    summary = sums.summary(points, counts[1])
     with whole_file(out / SUMMARY) as path:
         path.write_text(json.dumps(summary._asdict() | {"mean_face": summary.mean_face.tolist()}) + "\n")
     labels = [(np.reshape([face.label for face in preview], [-1, LANDMARKS, 2]), GREEN)]
@@ -145,33 +167,27 @@ def read_records(path):
                     f"{path} holds a record of {len(image)} image bytes and {len(label)} label numbers: {WRITE_AGAIN}"
                 )
             crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
-            yield LabelledFace(name.decode() or str(path), crop, np.array(label, np.float32), box, photo)
+            yaw = [*feature["yaw"].float_list.value, math.nan][0]
+            yield LabelledFace(name.decode() or str(path), crop, np.array(label, np.float32), box, photo, yaw)
     except tf.errors.NotFoundError:
         raise ValueError(f"no file {path}: python prepare_tfrecords.py writes the records") from None
     except (tf.errors.OpError, DecodeError):
         raise ValueError(f"{path} is damaged or cut short: {WRITE_AGAIN}") from None
 
 
-def check_records(paths):
-    """Reads every record of some files.
-
-    Args:
-        paths: of the files.
-
-    Returns:
-        (number of records, their mean label: float64 [136]).
+def _check_records(paths):
+    """Reads every record of some files: their _Sums.
 
     Raises:
         ValueError: one is missing or damaged, or there is no record in them; the message names it.
     """
-    total, count = np.zeros(2 * LANDMARKS), 0
+    sums = _Sums()
     for path in paths:
         for face in read_records(path):
-            total += face.label
-            count += 1
-    if not count:
+            sums.add(face)
+    if not sums.count:
         raise ValueError(f"no record in {', '.join(map(str, paths))}: {WRITE_AGAIN}")
-    return count, total / count
+    return sums
 
 
 def summarize_records(folder):
@@ -192,11 +208,10 @@ def summarize_records(folder):
         with contextlib.suppress(ValueError, TypeError):  # damaged
             known = Summary(**json.loads(path.read_text()))
             return known._replace(mean_face=np.array(known.mean_face))
-    (train_count, mean_face), (test_count, _) = check_records(train), check_records(test)
-    return Summary(POINTS, mean_face, train_count, test_count)
+    return _check_records(train).summary(KINDS[0], _check_records(test).count)
 
 
-def read_batches(paths, batch_size, seed=None, augment=None):
+def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
     """Batches of records, read inside the graph.
 
     Args:
@@ -205,16 +220,27 @@ def read_batches(paths, batch_size, seed=None, augment=None):
         seed: shuffles, for ever, when given; else once through the records in their order.
         augment: function of (number of the batch, images, labels, boxes, photos) as augment_batch has them, that
             returns other crops and labels.
+        frontal: share of the shuffled records that are within FRONTAL degrees of yaw; as they come if None.
 
     Returns:
-        tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], boxes int64 [N, 4]).
+        tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], NaN for a point without
+        one, boxes int64 [N, 4], yaws float32 [N], degrees, 0 where it is not known).
     """
     dataset = tf.data.TFRecordDataset([str(path) for path in paths])
-    if seed is not None:
+    if frontal is not None:
+
+        def is_frontal(record):
+            return tf.io.parse_single_example(record, {"yaw": FEATURES["yaw"]})["yaw"] < FRONTAL
+
+        sides = [dataset.filter(is_frontal), dataset.filter(lambda record: not is_frontal(record))]
+        sides = [side.shuffle(SHUFFLE, seed=seed).repeat() for side in sides]
+        dataset = tf.data.Dataset.sample_from_datasets(sides, [frontal, 1 - frontal], seed)
+    elif seed is not None:
         dataset = dataset.shuffle(SHUFFLE, seed=seed).repeat()
 
     def parse(number, records):
-        parsed = tf.io.parse_example(records, {name: FEATURES[name] for name in ("image", "label", "box", "photo")})
+        names = "image", "label", "box", "photo", "yaw"
+        parsed = tf.io.parse_example(records, {name: FEATURES[name] for name in names})
         image, labels, boxes = parsed["image"], parsed["label"], parsed["box"]
         if augment:
             inputs = [number, image, labels, boxes, parsed["photo"]]
@@ -223,7 +249,7 @@ def read_batches(paths, batch_size, seed=None, augment=None):
         else:
             crops = tf.io.decode_raw(image, tf.uint8)
         crops = tf.reshape(crops, [-1, IMAGE_SIZE, IMAGE_SIZE, 3])
-        return tf.cast(crops, tf.float32), labels, boxes
+        return tf.cast(crops, tf.float32), labels, boxes, parsed["yaw"]
 
     # Two batches at a time: OpenCV releases Python's lock. Their order stays.
     return dataset.batch(batch_size).enumerate().map(parse, num_parallel_calls=2).prefetch(2)

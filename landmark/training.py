@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from landmark.points import GREEN, IMAGE_SIZE, LANDMARKS, RED, contact_sheet, nme, to_photo
+from landmark.pose import YAWS
 from landmark.records import read_batches
 from senet import BATCH_NORM_DECAY, GRID, SENet, is_fully_connected
 
@@ -17,12 +18,13 @@ SHOWN_CROPS = 10
 # end_points: of senet.SENet.
 Training = namedtuple("Training", "step scalars averages end_points")
 
-# start: the op that starts a pass; the tensors of its next batch: crops, labels, boxes as of read_batches, and outputs
-# float32 [N, 136].
-TestSet = namedtuple("TestSet", "start crops labels boxes outputs")
+# start: the op that starts a pass; the tensors of its next batch: crops, labels, boxes, yaws as of read_batches, and
+# outputs float32 [N, 136].
+TestSet = namedtuple("TestSet", "start crops labels boxes yaws outputs")
 
-# Means over the records: loss of the 136 outputs, mean squared error; NME inter-ocular and by the box.
-TestErrors = namedtuple("TestErrors", "loss inter_ocular box")
+# Means over the records: loss of the outputs, mean squared error; NME inter-ocular and by the box; the latter for each
+# of YAWS with a record in it, a dict of "0-30" and so on.
+TestErrors = namedtuple("TestErrors", "loss inter_ocular box by_yaw")
 
 
 def wing(error, width=10 / IMAGE_SIZE, curvature=2 / IMAGE_SIZE):
@@ -41,16 +43,18 @@ def heat_map_loss(logits, labels):
 
     Args:
         logits: float32 [N, 68, side, side] on senet.GRID, y before x.
-        labels: float32 [N, 136].
+        labels: float32 [N, 136], NaN for a point without one.
 
     Returns:
-        the cross-entropy, a mean over the maps: float32 [].
+        the cross-entropy, a mean over the maps of points with a label: float32 [].
     """
     side = logits.shape[-1]
     cells, width = np.linspace(*GRID, side, dtype=np.float32, retstep=True)
-    hills = -tf.square((tf.reshape(labels, [-1, LANDMARKS, 2, 1]) - cells) / width) / 2
-    hills = hills[:, :, 1, :, None] + hills[:, :, 0, None, :]
-    targets, logits = tf.nn.softmax(tf.reshape(hills, [-1, side**2])), tf.reshape(logits, [-1, side**2])
+    points = tf.reshape(labels, [-1, 2])
+    known = tf.reduce_all(tf.is_finite(points), 1)
+    points, logits = tf.boolean_mask(points, known), tf.boolean_mask(tf.reshape(logits, [-1, side**2]), known)
+    hills = -tf.square((points[..., None] - cells) / width) / 2
+    targets = tf.nn.softmax(tf.reshape(hills[:, 1, :, None] + hills[:, 0, None, :], [-1, side**2]))
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(targets, logits))
 
 
@@ -59,7 +63,7 @@ def add_training(crops, labels, recipe, steps, network=SENet):
 
     Args:
         crops: float32 [N, 128, 128, 3], BGR, 0..255.
-        labels: float32 [N, 136].
+        labels: float32 [N, 136]; NaN for a point without a label, which is left out of the loss.
         recipe: Recipe.
         steps: number of steps of the whole run, over which the learning rate falls.
         network: function as senet.SENet.
@@ -72,8 +76,10 @@ def add_training(crops, labels, recipe, steps, network=SENet):
     # Without the second term the first thousand steps would be measured with the moving averages' initial values.
     decay = tf.minimum(BATCH_NORM_DECAY, (1 + done) / (10 + done)) if recipe.debias else BATCH_NORM_DECAY
     outputs, end_points = network(crops, True, recipe.keep_prob, recipe.weight_decay, batch_norm_decay=decay)
+    known = tf.is_finite(labels)
+    missed = tf.where(known, outputs - labels, tf.zeros_like(labels))
     scalars = {
-        "loss": tf.reduce_mean(LOSSES[recipe.loss](outputs - labels)),
+        "loss": tf.reduce_sum(LOSSES[recipe.loss](missed)) / tf.reduce_sum(tf.cast(known, tf.float32)),
         "l2": tf.losses.get_regularization_loss(),
     }
     if recipe.heat_share and "heat_maps" in end_points:
@@ -120,9 +126,9 @@ def add_test_set(paths, batch_size, averages=None, network=SENet):
 
     with tf.name_scope("test"):
         iterator = tf.data.make_initializable_iterator(read_batches(paths, batch_size))
-        crops, labels, boxes = iterator.get_next()
+        crops, labels, boxes, yaws = iterator.get_next()
         with tf.variable_scope(tf.get_variable_scope(), custom_getter=average if averages else None):
-            return TestSet(iterator.initializer, crops, labels, boxes, network(crops)[0])
+            return TestSet(iterator.initializer, crops, labels, boxes, yaws, network(crops)[0])
 
 
 def measure(session, test):
@@ -131,15 +137,16 @@ def measure(session, test):
     batches = []
     while True:
         try:
-            batches.append(session.run([test.outputs, test.labels, test.boxes]))
+            batches.append(session.run([test.outputs, test.labels, test.boxes, test.yaws]))
         except tf.errors.OutOfRangeError:
             break
-    outputs, labels, boxes = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    outputs, labels, boxes, yaws = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     predicted, true = (to_photo(points.reshape(-1, LANDMARKS, 2), boxes) for points in (outputs, labels))
-    errors = nme(predicted, true)
-    return TestErrors(
-        float(np.square(outputs - labels).mean()), float(errors.inter_ocular.mean()), float(errors.box.mean())
-    )
+    errors = nme(predicted, true, boxes)
+    sides = {f"{low}-{high}": errors.box[(low <= yaws) & (yaws < high)] for low, high in YAWS}
+    by_yaw = {side: float(chosen.mean()) for side, chosen in sides.items() if len(chosen)}
+    loss = float(np.nanmean(np.square(outputs - labels)))
+    return TestErrors(loss, float(errors.inter_ocular.mean()), float(errors.box.mean()), by_yaw)
 
 
 def draw_test_crops(session, test):

@@ -3,7 +3,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from landmark.augment import augment_batch, change_light, move_face
-from landmark.points import MIRROR
+from landmark.points import MIRROR, crop_box, to_crop
 from landmark.recipe import DEFAULT
 
 
@@ -17,7 +17,7 @@ def test_points_move_with_the_face(make):
         cv2.circle(photo, (int(x), int(y)), 4, (255, 255, 255), cv2.FILLED)
     turned, off = [], []
     for _ in range(20):
-        crop, moved = move_face(photo, np.trunc(points), DEFAULT.turn, DEFAULT.shake, rng)
+        crop, moved = move_face(photo, np.trunc(points), (), DEFAULT.turn, DEFAULT.shake, 0, rng)
         moved = moved * 128 - 0.5 + 0.5 * 128 / 210  # from pixel indices of the photo to those of the crop
         turned.append(np.arctan2(*(moved[8] - moved[0])[::-1]))
         _, _, _, centres = cv2.connectedComponentsWithStats((crop[..., 0] > 110).astype(np.uint8))
@@ -26,6 +26,33 @@ def test_points_move_with_the_face(make):
         off += [np.linalg.norm(centres[1:] - point, axis=-1).min() for point in inside]
     assert np.ptp(turned) > 0.3
     assert max(off) < 1
+
+
+def test_labels_lie_on_the_same_side_of_the_face_in_the_mirror(make):
+    points = make.points(2)
+    crops = []
+    for seed in range(8):
+        crops.append(move_face(make.photo(3), points, (), 0, 0, 0.004, np.random.default_rng(seed))[1])
+    true = to_crop(points, crop_box(points))
+    plain, *_, mirrored = sorted(crops, key=lambda moved: np.abs(moved - true).max())
+    back = mirrored[MIRROR] * [-1, 1] + [1, 0]
+    width = np.ptp(plain[:, 0])
+    np.testing.assert_allclose(back[:, 0] - plain[:, 0], -2 * 0.004 * width, atol=0.01)
+
+
+def test_a_jaw_without_labels_stays_without_and_moves_no_other_point(make):
+    points = make.points(2)
+    box = crop_box(points)
+    unlabelled = points.copy()
+    unlabelled[:17] = np.nan
+    for seed in range(8):
+        crop, moved = move_face(make.photo(3), points, box, 0, 0, 0, np.random.default_rng(seed))
+        other, inner = move_face(make.photo(3), unlabelled, box, 0, 0, 0, np.random.default_rng(seed))
+        assert np.isnan(inner[:17]).all()
+        np.testing.assert_allclose(inner[17:], moved[17:], atol=0.03)  # the box has whole pixels
+        assert np.abs(crop.astype(int) - other).mean() < 12
+    _, turned = move_face(make.photo(3), unlabelled, box, 12, 0.05, 0.004, np.random.default_rng(0))
+    assert np.isfinite(turned[17:]).all()
 
 
 def test_augmentation_is_the_seeds_and_steps_and_starts_from_nothing(records):

@@ -6,7 +6,7 @@ import pytest
 import scipy.io
 
 import evaluate
-from landmark.pose import read_yaw
+from landmark.pose import estimate_yaw, read_yaw
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_what_is_printed_is_what_is_written(output):
 
 
 def test_a_folder_gives_what_its_records_give(tmp_path, small_set, run, records):
-    from_folder = evaluate.find_folder(small_set)
+    from_folder = evaluate.find_folders([small_set], "pts_2d")
     from_records = evaluate.find_records([records / "train.tfrecords", records / "test.tfrecords"])
     at = {name: i for i, name in enumerate(from_records.names)}
     assert set(at) == set(from_folder.names)
@@ -68,7 +68,7 @@ def test_a_folder_gives_what_its_records_give(tmp_path, small_set, run, records)
 
 
 def test_shaken_crops_lie_where_their_boxes_say(small_set):
-    faces = evaluate.find_folder(small_set)
+    faces = evaluate.find_folders([small_set], "pts_2d")
     moved = []
     rng = np.random.default_rng(0)
     for face, box in zip(faces.read(), faces.boxes, strict=True):
@@ -93,7 +93,7 @@ def test_yaw_from_the_points_is_near_that_of_the_pose_file(tmp_path, run):
         pose = folder / "SAMPLE" / path.name.replace("_pts", "")
         true = np.rad2deg(scipy.io.loadmat(pose)["Pose_Para"][0, 1])
         assert read_yaw(pose, points) == pytest.approx(true)
-        off.append(abs(read_yaw(None, points)) - abs(true))
+        off.append(abs(estimate_yaw(points)) - abs(true))
     assert np.median(np.abs(off)) < 6
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from conftest import spec_box, spec_crop
 
-from landmark.points import MIRROR, crop_box, crop_face, measure_faces, nme, to_crop, to_photo
+from landmark.points import MIRROR, crop_box, crop_face, face_box, measure_faces, nme, to_crop, to_photo
 
 
 def test_crop_box_cuts_toward_zero_and_widens_in_the_order_of_the_spec():
@@ -40,9 +40,19 @@ def test_nme_by_hand():
     true[:, 36], true[:, 45] = (10, 20), (40, 60)
     predicted = true + [3, 4]
     predicted[1, :34] = true[1, :34]
-    inter_ocular, box = nme(predicted, true)
+    boxes = np.array([[-50, -200, 170.5, 346]] * 2)  # of faces of 200 x 400
+    inter_ocular, box = nme(predicted, true, boxes)
     np.testing.assert_allclose(inter_ocular, [5 / 50, 2.5 / 50])
     np.testing.assert_allclose(box, [5 / 80, 2.5 / 80])
+    true[1, :17] = np.nan  # 17 of the 51 that have a label are right
+    inter_ocular, box = nme(predicted, true, boxes)
+    np.testing.assert_allclose(inter_ocular, [5 / 50, 5 * 34 / 51 / 50])
+    np.testing.assert_allclose(box, [5 / 80, 5 * 34 / 51 / np.sqrt(200 * 400)])
+
+
+def test_face_box_is_the_way_back_from_the_crop():
+    points = np.array([[100.0, 200.0], [300.0, 500.0]] * 34)
+    np.testing.assert_allclose(face_box(crop_box(points)), [100, 200, 300, 500], atol=2)
 
 
 def test_mirror_swaps_the_sides_of_the_face():
@@ -74,7 +84,7 @@ def test_failure_rate_and_auc_by_hand():
     true[:, 36], true[:, 45] = (0, 0), (100, 0)
     true[:, 8] = (50, 100)
     predicted = true + np.array([0, 2, 4, 12])[:, None, None] * [1, 0]
-    measures = measure_faces(nme(predicted, true))
+    measures = measure_faces(nme(predicted, true, np.zeros([4, 4])))
     assert measures["failure_rate"] == 0.25
     # The CED is 1/4 up to 2%, 1/2 up to 4%, 3/4 up to 8%.
     assert measures["auc"] == pytest.approx((0.25 * 2 + 0.5 * 2 + 0.75 * 4) / 8)

@@ -53,7 +53,7 @@ annotations = find_annotations([Path({str(copy)!r})])
 for workers in 1, 2:
     out = Path({str(tmp_path)!r}) / str(workers)
     out.mkdir()
-    write_records(annotations, read_faces(annotations, workers), out)
+    write_records(annotations, read_faces(annotations, workers=workers), out)
 """
     done = run("-c", program)
     assert done.returncode == 0, done.stderr

@@ -41,7 +41,7 @@ def summaries(models):
 def test_tensorboard_has_the_curves_and_the_pictures(trained):
     found = summaries(trained.models)
     scalars = {f"train/{name}" for name in ("loss", "l2", "heat", "total", "learning_rate", "images_per_second")}
-    scalars |= {"test/loss", "test/nme_inter_ocular", "test/nme_box"}
+    scalars |= {"test/loss", "test/nme_inter_ocular", "test/nme_box", "test/nme_box_yaw_0-30"}
     assert set(found) == scalars | {"test/crops"}
     number = {tag: found[tag][0][1].simple_value for tag in scalars}
     assert all(found[tag][0][0] == 20 for tag in found)

@@ -1,9 +1,12 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from landmark.recipe import RECIPES
+from landmark.recipe import DEFAULT, RECIPES
 from landmark.training import add_test_set, add_training, measure
+from senet import SENet
 
 
 def test_measure_is_that_of_every_test_record_in_photo_pixels(
@@ -25,7 +28,8 @@ def test_measure_is_that_of_every_test_record_in_photo_pixels(
         tf.train.Saver().restore(session, live_checkpoint)
         measured = [measure(session, test) for _ in range(2)]
     expected = np.mean(losses), np.mean(inter_ocular), np.mean(by_box)
-    np.testing.assert_allclose(measured[0], expected, rtol=1e-4)
+    np.testing.assert_allclose(measured[0][:3], expected, rtol=1e-4)
+    assert set(measured[0].by_yaw) <= {"0-30", "30-60", "60-90"} and measured[0].by_yaw
     assert measured[0] == measured[1]
 
 
@@ -53,3 +57,23 @@ def test_learning_rate_and_l2_of_a_recipe(recipe, weight_decay, rates):
         for at, expected in rates.items():
             step.load(at, session)
             assert session.run(scalars["learning_rate"]) == pytest.approx(expected, rel=1e-3, abs=1e-9), at
+
+
+@pytest.mark.parametrize("network", ["original", "deep"])
+def test_a_point_without_a_label_teaches_nothing(network, make):
+    crops = np.stack([make.photo(seed, 128, 128) for seed in range(4)]).astype(np.float32)
+    labels = np.random.default_rng(0).uniform(0.2, 0.8, [4, 136]).astype(np.float32)
+    missing = labels.copy()
+    missing[:2, :34] = np.nan
+    with tf.Graph().as_default(), tf.Session() as session:
+        given = tf.placeholder_with_default(labels, [4, 136])
+        recipe = DEFAULT._replace(keep_prob=1)
+        training = add_training(tf.constant(crops), given, recipe, 10, functools.partial(SENet, network=network))
+        outputs = next(op for op in tf.get_default_graph().get_operations() if op.name == "fully_connected_9/Relu")
+        gradient = tf.gradients(training.scalars["loss"], outputs.outputs[0])[0]
+        session.run(tf.global_variables_initializer())
+        full, some = (session.run([gradient, training.scalars], {given: given_}) for given_ in (labels, missing))
+    assert np.isfinite(some[1]["total"])
+    known = np.isfinite(missing)
+    assert (some[0][~known] == 0).all()
+    np.testing.assert_allclose(some[0][known] * known.mean(), full[0][known], rtol=1e-4)
