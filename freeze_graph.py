@@ -15,11 +15,11 @@ from pathlib import Path
 
 import tensorflow.compat.v1 as tf
 
-from landmark.checkpoints import find_checkpoint
+from landmark.checkpoints import find_checkpoint, read_run
 from landmark.export import FORMATS, PB, freeze, read_crops, write_checked
 from landmark.files import one_line
 from landmark.find import OWN_PB
-from landmark.records import find_records
+from landmark.records import find_records, summarize_records
 
 COMPARED_CROPS = 200
 
@@ -44,6 +44,11 @@ def main():
     checkpoint = args.checkpoint or find_checkpoint(args.models)
     if not checkpoint:
         raise ValueError(f"no checkpoint in {args.models}: run python train.py")
+    labels, points = read_run(checkpoint).get("label"), summarize_records(args.data).points
+    if labels not in (None, points):
+        raise ValueError(
+            f"{checkpoint} is of {labels} and the records in {args.data} are of {points}: give others with --data"
+        )
     crops = read_crops(find_records(args.data, "test"), COMPARED_CROPS)
     frozen, expected = freeze(checkpoint, crops)
     print(f"{checkpoint}:")

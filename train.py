@@ -4,6 +4,7 @@ Usage:
     python train.py                          # data/*.tfrecords -> checkpoints and logs in models/
     python train.py                          # again: goes on from the last checkpoint
     python train.py --network original --recipe original     # as contract 4 and 5 (landmark/README.md) have it
+    python train.py --init models/landmark.ckpt               # from the model that comes with this repository on
     python train.py --data data/sample --models models/sample --steps 1800
     tensorboard --logdir models/logs         # the curves and pictures, while it runs
 
@@ -25,7 +26,7 @@ import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 from landmark.augment import augment_batch
-from landmark.checkpoints import BEST, keep_run, restore, step_of
+from landmark.checkpoints import BEST, keep_run, read_run, restore, step_of
 from landmark.files import one_line
 from landmark.recipe import RECIPES
 from landmark.records import find_records, read_batches, summarize_records
@@ -37,7 +38,7 @@ CURVE_STEPS = 20  # between two points of the training curves
 MAY_CHANGE = {"steps", "batch_size", "seed", "learning_rate", "decay_steps", "decay_rate", "keep_prob", "weight_decay"}
 
 
-def train(data, models, recipe, network, steps, batch_size, seed):
+def train(data, models, recipe, network, steps, batch_size, seed, init=None):
     """Trains until a number of steps is done, from the last checkpoint in `models` on.
 
     Args:
@@ -48,6 +49,7 @@ def train(data, models, recipe, network, steps, batch_size, seed):
         steps: batches in all.
         batch_size: crops in a batch.
         seed: int, of initial values, order, dropout and augmentation.
+        init: path of a checkpoint whose weights a run that is new starts with, or None.
 
     Returns:
         the lowest test NME (box), or None where there was nothing to do.
@@ -64,6 +66,14 @@ def train(data, models, recipe, network, steps, batch_size, seed):
     if start >= steps:
         print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps goes on from there")
         return None
+    if last:
+        init = None  # the run has begun
+    known = read_run(init) if init else {}
+    for name, now in ("network", network), ("label", summary.points):
+        if known.get(name, now) != now:
+            raise ValueError(
+                f"{init} has {name} {known[name]}, not {now}: give another --network, or records of the same"
+            )
     choices = recipe._asdict()
     run = {"recipe": choices.pop("name"), "network": network, "label": summary.points, **choices}
     run |= {"steps": steps, "batch_size": batch_size, "seed": seed}
@@ -97,7 +107,10 @@ def train(data, models, recipe, network, steps, batch_size, seed):
     # Session
     with tf.Session() as session, tf.summary.FileWriter(str(models / "logs")) as writer:
         session.run(tf.global_variables_initializer())
-        if recipe.awake and not last:
+        if init:
+            restore(tf.train.Saver(tf.model_variables()), session, init)
+            session.run([training.averages.average(variable).assign(variable) for variable in tf.model_variables()])
+        elif recipe.awake and not last:
             for op in wake:
                 session.run(op)
         best_nme = np.inf
@@ -199,6 +212,7 @@ def parse_args():
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints, logs (models)")
     parser.add_argument("--recipe", choices=RECIPES, default="default", help="original: as contract 5 (default)")
     parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"of senet.py ({DEFAULT_NETWORK})")
+    parser.add_argument("--init", metavar="PREFIX", help="a checkpoint whose weights a new run starts with")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
     parser.add_argument("--seed", type=_number(int, 0), default=0, help="of initial values, order, dropout (0)")
@@ -223,7 +237,9 @@ def main():
     tf.logging.set_verbosity(tf.logging.ERROR)
     try:
         with tf.Graph().as_default():
-            best_nme = train(args.data, args.models, recipe, args.network, args.steps, args.batch_size, args.seed)
+            best_nme = train(
+                args.data, args.models, recipe, args.network, args.steps, args.batch_size, args.seed, args.init
+            )
     except tf.errors.OpError as error:  # a full disk, a folder that is not ours to write
         raise ValueError(error.message.partition("\n")[0]) from None
     if best_nme is None:

@@ -76,17 +76,24 @@ def keep_run(models, run, fixed):
         partial.write_text(json.dumps(run, indent=2) + "\n")
 
 
-def find_network(checkpoint):
-    """The network of a checkpoint: what the run.json beside it names, or the original where there is none.
+def read_run(checkpoint):
+    """What is known of a checkpoint: the file of its own name with .json, else the run.json beside it.
+
+    Returns:
+        dict with "network", one of senet.NETWORKS, and more; the original network where there is no such file.
 
     Raises:
-        ValueError: senet.py has no such network, or run.json is damaged; the message names it.
+        ValueError: the network is none of senet.py's, or the file is damaged; the message names it.
     """
-    path = Path(checkpoint).parent / RUN
+    paths = Path(f"{checkpoint}.json"), Path(checkpoint).parent / RUN
+    path = next((path for path in paths if path.exists()), None)
+    if not path:
+        return {"network": "original"}
     try:
-        network = json.loads(path.read_text())["network"] if path.exists() else "original"
-    except (ValueError, KeyError):
+        run = json.loads(path.read_text())
+        network = run["network"]
+    except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is damaged: it should name the network, one of {', '.join(NETWORKS)}") from None
     if network not in NETWORKS:
         raise ValueError(f"{path} names the network {network}, which is none of {', '.join(NETWORKS)}")
-    return network
+    return run

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from landmark.checkpoints import find_network, restore
+from landmark.checkpoints import read_run, restore
 from landmark.files import whole_file
 from landmark.find import load_graph, predict
 from landmark.records import read_records
@@ -40,8 +40,7 @@ def freeze(checkpoint, crops):
     """Freezes a checkpoint.
 
     Args:
-        checkpoint: path of a checkpoint of the network that run.json beside it names; where there is none, of the
-            original, TF-Slim's too.
+        checkpoint: path of a checkpoint, of the network that checkpoints.read_run says.
         crops: float32 [N, 128, 128, 3].
 
     Returns:
@@ -52,7 +51,7 @@ def freeze(checkpoint, crops):
     """
     with tf.Graph().as_default() as graph, tf.Session() as session:
         placeholder = crops_placeholder()
-        outputs, _ = SENet(placeholder, network=find_network(checkpoint))
+        outputs, _ = SENet(placeholder, network=read_run(checkpoint)["network"])
         restore(tf.train.Saver(), session, checkpoint)
         frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), [OUTPUT])
         expected = session.run(outputs, {placeholder: crops})

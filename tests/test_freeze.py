@@ -162,6 +162,15 @@ def test_a_checkpoint_of_few_steps_freezes(trained, records, tmp_path, run):
     assert "best.ckpt-20" in done.stdout and output.is_file()
 
 
+def test_a_checkpoint_and_records_of_other_points_are_refused(trained, records, tmp_path, says):
+    shutil.copytree(trained.models, tmp_path / "models")
+    written = json.loads((tmp_path / "models" / "run.json").read_text())
+    (tmp_path / "models" / "run.json").write_text(json.dumps(written | {"label": "pts_3d"}))
+    message = says(*freeze_arguments(records, tmp_path / "landmark.pb", "--models", tmp_path / "models"))
+    assert "is of pts_3d" in message and f"{records} are of pts_2d" in message
+    assert not (tmp_path / "landmark.pb").exists()
+
+
 def test_best_goes_before_last_and_checkpoint_before_both(
     records, tmp_path, monkeypatch, live_values, save_variables, crops, checkpoint_outputs
 ):

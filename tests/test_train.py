@@ -41,7 +41,7 @@ def summaries(models):
 def test_tensorboard_has_the_curves_and_the_pictures(trained):
     found = summaries(trained.models)
     scalars = {f"train/{name}" for name in ("loss", "l2", "heat", "total", "learning_rate", "images_per_second")}
-    scalars |= {"test/loss", "test/nme_inter_ocular", "test/nme_box", "test/nme_box_yaw_0-30"}
+    scalars |= {"test/loss", "test/nme_inter_ocular", "test/nme_box", "test/nme_box_yaw_0-30", "test/nme_box_yaw_30-60"}
     assert set(found) == scalars | {"test/crops"}
     number = {tag: found[tag][0][1].simple_value for tag in scalars}
     assert all(found[tag][0][0] == 20 for tag in found)
@@ -94,10 +94,29 @@ def test_a_moved_folder_of_checkpoints_goes_on(records, tmp_path, train, capsys)
 def test_best_is_the_checkpoint_with_the_lowest_test_nme(trained, records, tmp_path, train, capsys):
     train("--data", records, "--models", tmp_path, "--batch_size", 4, "--steps", 2)
     train("--data", records, "--models", tmp_path, "--batch_size", 4, "--steps", 3, "--learning_rate", 0.5)
-    found = summaries(tmp_path)["test/nme_inter_ocular"]
+    found = summaries(tmp_path)["test/nme_box"]
     lowest = min(found, key=lambda point: point[1].simple_value)[0]
     assert tf.train.latest_checkpoint(tmp_path, "best").endswith(f"best.ckpt-{lowest}")
     assert [path.stem for path in tmp_path.glob("best.ckpt-*.index")] == [f"best.ckpt-{lowest}"]
+
+
+def test_a_new_run_can_start_with_the_weights_of_a_checkpoint(trained, records, tmp_path, train, says, capsys):
+    best = str(trained.models / "best.ckpt-20")
+    common = ["--data", records, "--models", tmp_path / "new", "--batch_size", 4, "--steps"]
+    train(*common, 1, "--init", best, "--learning_rate", 1e-9)
+    for name in "Conv_16/weights", "heat_maps/weights", "squeeze/biases":
+        now = variable(tmp_path / "new" / "best.ckpt-1", name)
+        np.testing.assert_allclose(now, variable(best, name), atol=1e-6)
+    train(*common, 2, "--init", tmp_path / "none")  # it is not new any more
+    assert "going on from" in capsys.readouterr().out
+    other = "train", "--data", records, "--models", tmp_path / "other", "--steps", 1, "--init"
+    assert "network deep, not original" in says(*other, best, "--network", "original")
+    known = tmp_path / "3d.ckpt.json"
+    known.write_text('{"network": "deep", "label": "pts_3d"}')
+    assert "label pts_3d, not pts_2d" in says(*other, tmp_path / "3d.ckpt")
+    known.unlink()
+    assert "damaged" in says(*other, tmp_path / "3d.ckpt", "--network", "original")
+    assert not (tmp_path / "other" / "checkpoint").exists()
 
 
 def test_the_seed_decides_the_run(records, tmp_path, train):
