@@ -9,103 +9,49 @@ OUT/SAMPLE/SAMPLE_00000_0.jpg, .mat beside it, OUT/landmarks/SAMPLE/SAMPLE_00000
 Variant 0 is the "photo" (|yaw| < 25 degrees); 1, 2, ... are the same face turned further, to at most 75.
 The same seed gives the same files, byte for byte; face i is the same whatever --faces is.
 
-How it works. About 200 control points (the 68 landmarks and some anatomy between them, in centimetres) are
-moved by identity and expression; a thin-plate spline over a flat map of the head carries every vertex of the
-mesh with them. So a landmark is a vertex of the mesh, and its label is exact by construction.
-Space: x to the image's right, y down, z towards the camera; origin between the ears at eye height.
-Pose: 300W_LP's (3DDFA's) angles, R = Rx(pitch) Ry(yaw) Rz(roll). Positive yaw turns the nose to the image's
-left, positive pitch raises it, positive roll turns the face clockwise in the image.
+The head itself, its space and its pose angles: head.py.
 Not here: cast shadows, glasses, hats, hands, anything in front of the face.
 """
 
 import argparse
 import functools
 import multiprocessing
-import os
 import shutil
-import signal
-import struct
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its sums differ in the last bit with its threads
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
+from head import (  # first: it sets how many threads NumPy takes
+    RADIUS,
+    SIZE,
+    curve,
+    eyeball,
+    flat,
+    grid_triangles,
+    head,
+    quiet,
+    rasterize,
+    rotation,
+    shape_face,
+    smoothstep,
+    spline,
+    visible_outline,
+    write_files,
+)
 
-SIZE = 450  # photo side, pixels (contract 1)
+import cv2  # isort: skip
+import numpy as np  # isort: skip
+
 SET = "SAMPLE"
-EMPTY = np.iinfo(np.int64).max  # a pixel of the z-buffer nothing has reached
 WRAP = np.array([0.10, 0.15, 0.30])  # how far BGR light reaches past the edge of the shadow, for softness
 TEX = 512  # side of the head's flat map, pixels; below it a strip of tiles for the other parts
 STRIP = 128
 FACE = slice(84, 428)  # the part of the flat map the face takes, texels both ways
-RADIUS = 1.99  # of the flat map: 2 would be the point straight behind
-CENTRE = np.array([0.0, 1.0, 0.0])  # the flat map is the view from here, all round (Lambert's equal area)
 
-# ---- anatomy: one half of the head (x > 0), centimetres: mirrored for the other ----
-
-# landmark at the image's right, landmark at the image's left, x, y, z
-LANDMARKS = np.array([
-    [16, 0, 7.0, 0.3, 1.2], [15, 1, 6.9, 2.6, 1.5], [14, 2, 6.6, 4.8, 2.0], [13, 3, 6.1, 6.9, 2.8],
-    [12, 4, 5.4, 8.6, 4.0], [11, 5, 4.3, 10.0, 5.6], [10, 6, 3.0, 11.0, 7.4], [9, 7, 1.5, 11.6, 8.9],
-    [8, 8, 0, 11.8, 9.5],
-    [26, 17, 5.7, -2.0, 6.5], [25, 18, 4.8, -2.8, 8.0], [24, 19, 3.6, -3.0, 9.0], [23, 20, 2.4, -2.7, 9.6],
-    [22, 21, 1.2, -2.2, 9.9],
-    [27, 27, 0, -0.6, 9.6], [28, 28, 0, 0.7, 10.4], [29, 29, 0, 2.0, 11.25], [30, 30, 0, 3.3, 12.05],
-    [35, 31, 1.45, 4.3, 10.4], [34, 32, 0.75, 4.6, 11.0], [33, 33, 0, 4.8, 11.2],
-    [45, 36, 4.5, 0.05, 7.4], [44, 37, 3.6, -0.52, 8.15], [43, 38, 2.45, -0.5, 8.3],
-    [42, 39, 1.65, 0.25, 8.1], [47, 40, 2.5, 0.55, 8.15], [46, 41, 3.6, 0.55, 8.0],
-    [54, 48, 2.55, 6.85, 9.4], [53, 49, 1.5, 6.1, 10.7], [52, 50, 0.55, 5.75, 11.3], [51, 51, 0, 5.95, 11.35],
-    [57, 57, 0, 8.1, 11.0], [56, 58, 0.8, 8.0, 10.9], [55, 59, 1.7, 7.6, 10.3],
-    [64, 60, 2.3, 6.85, 9.6], [63, 61, 1.0, 6.6, 10.9], [62, 62, 0, 6.65, 11.2],
-    [66, 66, 0, 7.15, 11.0], [65, 67, 1.0, 7.1, 10.8],
-])  # fmt: skip
-OTHERS = np.array([
-    # forehead, skull
-    [0, -2.4, 10.2], [0, -5, 10.2], [0, -7.5, 9.1], [0, -10, 6.3], [0, -11.8, 1.5], [0, -10.8, -4],
-    [0, -6.5, -8.2], [0, -1, -9], [0, 4, -7.5], [3, -5.2, 9.4], [5.4, -4.9, 6.6], [6.6, -4.5, 3.4],
-    [6.3, -2, 4.8], [3, -8, 7.9], [5.4, -8, 4.3], [4, -10.4, 2], [7.2, -4, 0], [7.2, -4.5, -3],
-    [6.1, -8, -2], [4, -9.5, -4],
-    [4.6, -5, -6.8], [7.3, 0, -3], [6, 3, -5], [4, 0, -7.9], [1.5, 0.6, -9.2], [0, 2.4, -8.7],
-    [7.1, 1.5, -0.8],
-    # cheeks
-    [5.2, 2.7, 7.0], [6.3, 1.6, 5.0], [3.6, 2.7, 8.5], [2.2, 2.6, 8.95], [4.3, 4.8, 8.0], [2.7, 4.4, 9.4],
-    [5.6, 5.2, 5.8], [3.9, 7.0, 8.2], [4.8, 8.0, 6.6], [5.9, 4.0, 5.6], [6.7, 3.5, 3.2], [6.1, 6.0, 4.2],
-    # chin, throat
-    [0, 9.0, 10.3], [0, 10.3, 10.6], [1.6, 10.3, 9.9], [2.8, 8.9, 9.2], [0, 12.0, 7.8], [0, 11.6, 4.5],
-    [3, 10.9, 5.0], [4.6, 9.2, 2.0], [5.4, 7.6, 0.2], [5.8, 5, -1.5], [0, 9.5, 1.0],
-    # nose
-    [0.7, 3.35, 11.65], [1.65, 3.6, 10.7], [2.05, 4.0, 9.7], [1.15, 2.2, 10.2], [0.8, 0.7, 9.7],
-    [1.3, -0.7, 8.9], [0, 4.25, 11.75], [1.15, 3.1, 11.0], [0.35, 5.2, 11.15], [0, 5.3, 11.05],
-    # eye sockets
-    [3.0, -1.45, 8.6], [4.5, -1.2, 7.6], [2.0, -1.2, 8.7], [3.1, 1.5, 8.25], [4.5, 1.3, 7.5], [2.0, 1.3, 8.6],
-    [5.3, 0.1, 6.6],
-])  # fmt: skip
 # BGR: skin from light to dark; hair black, browns, blond, red, grey; irises
 SKIN = np.array([[170, 196, 238], [140, 172, 224], [112, 146, 202], [78, 112, 170], [52, 78, 128], [36, 50, 84]])
 HAIR = np.array([[18, 20, 24], [24, 36, 54], [40, 66, 104], [90, 140, 186], [40, 72, 150], [170, 172, 176]])
 EYES = np.array([[26, 44, 74], [38, 66, 104], [120, 120, 92], [150, 118, 74], [84, 116, 96]])
-RIGHT_EYE, LEFT_EYE = list(range(36, 42)), list(range(42, 48))
-OUTER_LIP, INNER_LIP = list(range(48, 60)), list(range(60, 68))
-# where, x and y, the row ends along which jaw landmark 0..7 slides over the cheek of a turned head
-SLIDE_END = np.array(
-    [[5.0, 0.9], [2.2, 2.8], [1.7, 5.0], [2.75, 6.5], [1.5, 8.5], [1.0, 9.6], [0.6, 10.6], [0.3, 11.2]]
-)
-SLIDE = 23  # vertices in such a row
-
-
-def smoothstep(x):
-    """0 below 0, 1 above 1, an S between: array of any shape."""
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
-
-
-def flat(points):
-    """Points (N, 3) in the head's space, centimetres, to the flat map (N, 2), radius 0..2."""
-    d = points - CENTRE
-    d = d / np.linalg.norm(d, axis=1, keepdims=True)
-    return d[:, :2] * (np.sqrt(2 * (1 - d[:, 2])) / np.maximum(np.hypot(d[:, 0], d[:, 1]), 1e-9))[:, None]
 
 
 def texel(uv):
@@ -113,83 +59,15 @@ def texel(uv):
     return (uv / (2 * RADIUS) + 0.5) * (TEX - 1)
 
 
-def curve(points, steps, closed=True):
-    """A smooth curve (Catmull-Rom) through points (N, 2), these among them: about N * steps points."""
-    p = np.concatenate([points[-1:], points, points[:2]]) if closed else points[[0, *range(len(points)), -1]]
-    t = np.arange(steps)[:, None] / steps
-    out = []
-    for a, b, c, d in zip(p, p[1:], p[2:], p[3:], strict=False):
-        out.append(b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a))))
-    return np.concatenate(out if closed else [*out, points[-1:]])
-
-
-def spline(controls, at):
-    """Thin-plate spline as a matrix: (N, C), values at C controls (C, 2) to values at N places (N, 2)."""
-
-    def kernel(a, b):
-        r2 = ((a[:, None] - b[None]) ** 2).sum(-1)
-        return r2 * np.log(r2 + 1e-9)
-
-    n = len(controls)
-    m = np.zeros((n + 3, n + 3))
-    m[:n, :n] = kernel(controls, controls) + 3e-4 * np.eye(n)
-    m[:n, n:] = np.c_[np.ones(n), controls]
-    m[n:, :n] = m[:n, n:].T
-    return np.c_[kernel(at, controls), np.ones(len(at)), at] @ np.linalg.inv(m)[:, :n]
-
-
-def grid_triangles(rows, cols, start):
-    """Triangles (N, 3) of a grid of rows x cols vertices whose first one is number `start`."""
-    i = (np.arange(rows - 1)[:, None] * cols + np.arange(cols - 1)).ravel() + start
-    return np.concatenate([np.c_[i, i + 1, i + cols], np.c_[i + 1, i + cols + 1, i + cols]])
-
-
 @functools.cache
-def head():
-    """What all faces share: controls, mesh, flat map and the masks painted on it (a dict, built once)."""
-    side = LANDMARKS[LANDMARKS[:, 0] != LANDMARKS[:, 1]]
-    controls = np.zeros((68, 3))
-    controls[LANDMARKS[:, 0].astype(int)] = LANDMARKS[:, 2:]
-    controls[side[:, 1].astype(int)] = side[:, 2:] * [-1, 1, 1]
-    controls = np.concatenate([controls, OTHERS, OTHERS[OTHERS[:, 0] > 0] * [-1, 1, 1]])
-    uv = flat(controls)
-
-    # vertices: landmarks first, then the curves the mesh must follow, then a lattice, finer over the face
-    lids = [curve(uv[e], 5) for e in (RIGHT_EYE, LEFT_EYE)]
-    lips = [curve(uv[OUTER_LIP], 4), curve(uv[INNER_LIP], 5)]
-    at, slides = uv[:68], {}
-    for i, (x, y) in enumerate(SLIDE_END):
-        for sign, jaw in ((-1, i), (1, 16 - i)):
-            end = flat(np.array([[sign * x, y, 9.5 - 0.13 * x * x]]))
-            slides[jaw] = np.r_[jaw, len(at) + np.arange(SLIDE)]
-            at = np.concatenate([at, uv[jaw] + np.linspace(0, 1, SLIDE + 1)[1:, None] * (end - uv[jaw])])
-    extra = np.concatenate([*lids, *lips, uv[68:]])
-    at = np.concatenate([at, extra[np.min(((extra[:, None] - at[None]) ** 2).sum(-1), 1) > 1e-5]])
-    for step, low, high in ((0.042, 0, 1.1), (0.085, 1.1, RADIUS)):
-        y, x = np.mgrid[-RADIUS : RADIUS : step * 0.87, -RADIUS:RADIUS:step]
-        x[::2] += step / 2
-        p = np.c_[x.ravel(), y.ravel()]
-        p = p[(np.hypot(*p.T) >= low) & (np.hypot(*p.T) < high)]
-        near = np.concatenate([((q[:, None] - at[None]) ** 2).sum(-1).min(1) for q in np.array_split(p, 16)])
-        at = np.concatenate([at, p[near > (0.5 * step) ** 2]])
-    at = at.astype(np.float32)
-    div = cv2.Subdiv2D((-3, -3, 6, 6))
-    div.insert(at)
-    number = {v.tobytes(): i for i, v in enumerate(at)}
-    corners = div.getTriangleList().reshape(-1, 3, 2)
-    corners = corners[np.abs(corners).max((1, 2)) < 2]  # without those that hang on Subdiv2D's outer frame
-    tri = np.array([[number[v.tobytes()] for v in t] for t in corners])
-    a, b, c = at[tri[:, 0]], at[tri[:, 1]], at[tri[:, 2]]
-    area = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
-    tri[area < 0] = tri[area < 0][:, [0, 2, 1]]
-    hole = np.zeros(len(tri), bool)
-    for line in np.float32(lids[0]), np.float32(lids[1]), np.float32(lips[1]):
-        hole |= [cv2.pointPolygonTest(line, middle, False) > 0 for middle in at[tri].mean(1).tolist()]
-    tri = tri[~hole & (np.abs(area) > 1e-8)]
+def dressed_head():
+    """head() with the masks painted on it, the way hair stands off it (`out`) and noise (a dict, built once)."""
+    bare = head()
+    uv, lids, lips = bare["uv"], bare["lids"], bare["lips"]
 
     # the mean head's x, y, z at every texel: masks are written in centimetres
     small = np.linspace(-RADIUS, RADIUS, 128)
-    xyz = spline(uv, np.stack(np.meshgrid(small, small), -1).reshape(-1, 2)) @ controls
+    xyz = spline(uv, np.stack(np.meshgrid(small, small), -1).reshape(-1, 2)) @ bare["controls"]
     xyz = cv2.resize(xyz.reshape(128, 128, 3).astype(np.float32), (TEX, TEX), interpolation=cv2.INTER_LINEAR)
     x, y, z = np.abs(xyz[..., 0]), xyz[..., 1], xyz[..., 2]
 
@@ -227,11 +105,9 @@ def head():
     masks["strand"] = np.float32(np.stack([(angle / np.pi + 1) * 512, distance * 12], -1))
     for name in ("lips", "red", "beard", "shade", "nostril", "fold", "lash"):
         masks[name] = masks[name][FACE, FACE].astype(np.float32)
-    head = {"controls": controls, "uv": uv, "at": at, "tri": tri, "matrix": spline(uv, at), "slides": slides}
-    out = head["matrix"] @ controls + [0, 2, 0]
-    head["out"] = out / np.linalg.norm(out, axis=1, keepdims=True)  # the way hair stands off the head
-    head["matrix"] = head["matrix"].astype(np.float32)
-    return head | masks | {"noise": noise_bank()}
+    out = bare["matrix"] @ bare["controls"] + [0, 2, 0]
+    out /= np.linalg.norm(out, axis=1, keepdims=True)  # the way hair stands off the head
+    return bare | masks | {"matrix": bare["matrix"].astype(np.float32), "out": out, "noise": noise_bank()}
 
 
 def noise_bank():
@@ -253,86 +129,6 @@ def pick(bank, rng, height, width):
     return bank[r : r + height, c : c + width]
 
 
-def eyeball(ball, dx, dy):
-    """Depth z of an eyeball's front at offsets from its centre; ball: x, y, z, slope dz/dx."""
-    return ball[2] + ball[3] * dx - 1.7 + np.sqrt(np.maximum(0, 1.7**2 - dx * dx - dy * dy))
-
-
-def shape_face(rng):
-    """Move the controls by a random identity and expression.
-
-    Parameters: rng, numpy Generator.
-    Returns: controls (C, 3) in centimetres; a dict of what the other parts follow: balls (the eyes),
-    open, smile, blink, and n, the numbers drawn for the identity.
-    """
-    base = head()["controls"]
-    p = base.copy()
-    x, y, z = np.abs(base[:, 0]), base[:, 1], base[:, 2]
-    side = np.sign(base[:, 0])
-
-    def near(cx, cy, cz, r):
-        return np.exp(-((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) / (r * r))
-
-    n = rng.normal(0, 1, 29).clip(-2, 2)
-    # identity: smooth moves of whole regions, centimetres
-    jaw, chin = smoothstep((y - 3) / 6), near(0, 10.6, 9.8, 2.6)
-    p[:, 0] += side * (x * (0.035 * n[0] + 0.055 * n[1] * jaw) + 0.25 * n[2] * near(5.6, 2.6, 6, 2.5))
-    p[:, 1] += 0.35 * n[3] * smoothstep((y - 1) / 9) + 0.25 * n[4] * chin
-    p[:, 2] += 0.3 * n[5] * chin + 0.25 * n[6] * near(0, -3, 10, 3.5) + 0.3 * n[7] * near(4.2, 4.6, 7.5, 2)
-    nose, tip, wing = near(0, 3.2, 12, 2.2), near(0, 3.6, 12.3, 1.5), near(1.7, 4, 10.3, 1.3)
-    p[:, 2] += 0.35 * n[8] * nose + 0.25 * n[9] * near(0, 0.8, 10.2, 1.4) + 0.1 * n[10] * tip
-    p[:, 1] += 0.25 * n[11] * near(0, 3.9, 11.5, 2) + 0.15 * n[12] * tip
-    p[:, 0] += side * (0.2 * n[13] * wing + 0.15 * n[14] * near(0.9, 2, 10.5, 1.2))
-    eye = near(3.1, 0, 8.1, 2.2)
-    p[:, 0] += side * 0.12 * n[15] * eye + side * (x - 3.1) * 0.05 * n[16] * eye
-    p[:, 1] += y * 0.16 * n[17] * eye - (x - 3.1) * (0.06 * n[18] + 0.02) * eye
-    brow = near(3, -2.7, 9, 2.0)
-    p[:, 1] += 0.25 * n[19] * brow
-    p[:, 2] += 0.18 * n[20] * brow
-    mouth, up, low = near(0, 6.9, 10.6, 2.6), near(0, 5.9, 11, 1.4), near(0, 8, 10.8, 1.3)
-    p[:, 0] += side * x * 0.06 * n[21] * mouth
-    p[:, 1] += 0.2 * n[22] * mouth - 0.12 * n[23] * up + 0.14 * n[24] * low
-    p[:, 2] += 0.12 * n[25] * up + 0.12 * n[26] * low
-    p[:, 1] += 0.5 * n[27] * smoothstep((-4 - y) / 6)
-    p[:68] += rng.normal(0, 0.035, (68, 3))  # no face is quite symmetric
-    # expression
-    jaw_open = max(0.0, rng.normal(-0.2, 1)) if rng.random() < 0.75 else rng.uniform(0, 2.4)
-    smile, raised = rng.choice([0, 0, 1]) * rng.uniform(0.2, 1), rng.normal(-0.1, 0.25) + 0.3 * (jaw_open > 1)
-    frown, pucker = max(0, rng.normal(-0.4, 0.4)), max(0, rng.normal(-1, 0.6)) * (smile == 0)
-    blink = rng.choice([0, 0, 0, 0, 0, 1]) * rng.uniform(0.4, 1.0) + 0.15 * smile
-    blink += rng.uniform(-0.05, 0.3) * (smile < 0.3)  # few eyes are wide open
-    lower = np.isin(np.arange(len(p)), [55, 56, 57, 58, 59, 65, 66, 67])
-    gap_low, gap_high = p[[67, 66, 65], 1].copy(), p[[61, 62, 63], 1]
-    p[lower, 1] -= (gap_low - gap_high).mean() - 0.02 * n[28] - 0.02
-    p[[67, 66, 65], 1] = np.maximum(p[[67, 66, 65], 1], gap_high)
-    corner = near(2.5, 6.85, 9.5, 1.8)
-    p += smile * corner[:, None] * (side[:, None] * [0.75, 0, 0] + [0, -0.65, -0.45])
-    p[:, 2] += 0.35 * smile * near(4.3, 3.2, 8, 1.6)
-    p[:, 1] -= 0.2 * smile * near(4.0, 3.0, 8, 1.8)
-    round_mouth = np.exp(-((x / 3) ** 2) - (y - 6.9) ** 2 / 4)[:, None]
-    p += pucker * round_mouth * (base * [-0.35, 0, 0] + [0, 0, 0.5])
-    p[51:54, 1] -= smile * 0.1
-    drop = np.where(lower, 1, smoothstep((y - 6.5) / 1.4) * smoothstep((z + 0.5) / 4)) * jaw_open
-    drop[[48, 54, 60, 64]] = 0.42 * jaw_open
-    p[:, 1] += drop * (0.35 + 0.65 * np.clip(z / 9, 0, 1.2))
-    p[:, 2] -= drop * 0.28
-    p[:, 0] -= side * corner * 0.12 * jaw_open
-    p[:, 1] -= 0.9 * raised * near(3, -2.8, 9, 2.2)
-    inner = near(1.4, -2.3, 9.9, 1.2)
-    p += frown * inner[:, None] * (side[:, None] * [-0.5, 0, 0] + [0, 0.7, 0])
-    balls = []
-    for corner1, u1, u2, corner2, d2, d1 in (RIGHT_EYE, LEFT_EYE):
-        a, b = p[corner1], p[corner2]
-        ball = np.array([*(a + b)[:2] / 2, (a[2] + b[2]) / 2 + 0.6, (b[2] - a[2]) / (b[0] - a[0])])
-        for u, d in ((u1, d1), (u2, d2)):
-            p[d, 1] -= 0.12 * smile + 0.1 * blink * (blink > 0.3)
-            p[u, 1] += min(1.0, blink) * (p[d, 1] - 0.03 - p[u, 1])
-            for k in (u, d):
-                p[k, 2] = eyeball(ball, *(p[k, :2] - ball[:2])) + 0.08
-        balls.append(ball)
-    return p, {"balls": balls, "open": jaw_open, "smile": smile, "blink": blink, "n": n}
-
-
 def over(image, mask, colour):
     """Lay a colour (3,) or picture (3, H, W) over an image (3, H, W), in place; mask (H, W) 0..1."""
     image += mask * (np.float32(colour).reshape(3, *np.shape(colour)[1:] or (1, 1)) - image)
@@ -340,7 +136,7 @@ def over(image, mask, colour):
 
 def paint(rng, info):
     """The texture of one face: (TEX + STRIP, TEX, 3) uint8 BGR; and the style of its hair (a dict)."""
-    h = head()
+    h = dressed_head()
     noise = h["noise"]
     age, male = rng.random(), rng.random() < 0.5
     tone = rng.uniform(0, len(SKIN) - 1.01)
@@ -446,7 +242,7 @@ def build(p, info, style):
     Returns: vertices (V, 3) centimetres, texture pixels (V, 2), how much each follows the head and not the
     torso (V,) 0..1, extra shading (V,), triangles (T, 3), number of leading triangles seen from both sides.
     """
-    h = head()
+    h = dressed_head()
     skin = (h["matrix"] @ p.astype(np.float32)).astype(np.float64)
     uv = texel(h["at"])
     at = uv.astype(np.float32)[:, None]
@@ -519,16 +315,6 @@ def build(p, info, style):
 # ---- rendering ----
 
 
-def rotation(pitch, yaw, roll):
-    """300W_LP's R = Rx Ry Rz, radians, turned from its y up to our y down: (3, 3)."""
-    (sp, sy, sr), (cp, cy, cr) = np.sin([pitch, yaw, roll]), np.cos([pitch, yaw, roll])
-    rx = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
-    ry = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
-    rz = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
-    flip = np.diag([1.0, -1, 1])
-    return flip @ rx @ ry @ rz @ flip
-
-
 def normals(xyz, tri):
     """Unit vertex normals (V, 3) of a mesh."""
     a, b, c = xyz[tri[:, 0]], xyz[tri[:, 1]], xyz[tri[:, 2]]
@@ -537,54 +323,9 @@ def normals(xyz, tri):
     return n / np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-9)
 
 
-def runs(first, last):
-    """All whole numbers first..last of many runs, one after another: (N,) float32; and whose each is (N,)."""
-    count = np.maximum(0, last - first + 1).astype(np.int32)
-    whose = np.repeat(np.arange(len(count), dtype=np.int32), count)
-    start = (first - (np.cumsum(count) - count)).astype(np.int32)
-    return (np.arange(len(whose), dtype=np.int32) + start.take(whose)).astype(np.float32), whose
-
-
-def rasterize(xy, values, tri, both):
-    """What each pixel shows (z-buffer).
-
-    Every triangle is cut into its rows, every row into its pixels, all of them at once.
-    Parameters: xy (V, 2) pixels; values (V, K) float32 to interpolate, of which the first is the depth,
-    larger nearer, -100..100; tri (T, 3), of which the first `both` are seen from either side and the others
-    only when they run clockwise on the screen.
-    Returns: pixels (N,), flat indices, some twice, so that N is a multiple of 512; their values (N, K).
-    """
-    p = xy.astype(np.float32)
-    x, y = p[:, 0][tri.T], p[:, 1][tri.T]
-    area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
-    seen = np.flatnonzero((area > 1e-3) | ((np.arange(len(tri)) < both) & (area < -1e-3)))
-    x, y, area, corner = x[:, seen], y[:, seen], area[seen], values.take(tri[seen].T, 0)
-    # a corner's weight is linear, gx * x + gy * y + g0, and so is every value: step * x + base in one row
-    gx, gy = (y[[1, 2, 0]] - y[[2, 0, 1]]) / area, (x[[2, 0, 1]] - x[[1, 2, 0]]) / area
-    g0 = 1 - gx * x - gy * y
-    rows, whose = runs(np.ceil(y.min(0)).clip(0, SIZE), np.floor(y.max(0)).clip(-1, SIZE - 1))
-    rest, slope = gy.take(whose, 1) * rows + g0.take(whose, 1), gx.take(whose, 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cross = -rest / slope
-    left = np.where(slope > 0, cross, -np.inf).max(0).clip(0, SIZE)
-    right = np.where(slope < 0, cross, np.inf).min(0).clip(-1, SIZE - 1)
-    step, along, origin = (np.einsum("kt,ktc->tc", g, corner) for g in (gx, gy, g0))
-    base = along.take(whose, 0) * rows[:, None] + origin.take(whose, 0)
-    columns, row = runs(np.ceil(left), np.floor(right))
-    near = base[:, 0].take(row) + step[:, 0].take(whose).take(row) * columns
-    buffer = np.full(SIZE * SIZE, EMPTY)
-    np.minimum.at(buffer, ((rows * SIZE).take(row) + columns).astype(np.int32),
-                  ((100 - near) * 1000).astype(np.int64) << 32 | np.arange(len(near)))  # fmt: skip
-    pixels = np.flatnonzero(buffer != EMPTY)
-    pixels = np.resize(pixels, -(-len(pixels) // 512) * 512)
-    win = buffer.take(pixels) & 0xFFFFFFFF
-    line = row.take(win)
-    return pixels, base.take(line, 0) + step.take(whose.take(line), 0) * columns.take(win)[:, None]
-
-
 def backdrop(rng):
     """A random background (450, 450, 3) uint8: a graded wall, soft things on it, some grain."""
-    noise, half = head()["noise"], SIZE // 2
+    noise, half = dressed_head()["noise"], SIZE // 2
     yy, xx = np.mgrid[-1 : 1 : half * 1j, -1 : 1 : half * 1j].astype(np.float32)
 
     def colour():  # mostly greyish, as rooms and streets are
@@ -607,21 +348,6 @@ def backdrop(rng):
     return cv2.convertScaleAbs(cv2.resize(image, (SIZE, SIZE)), alpha=255)
 
 
-def visible_outline(points, down):
-    """pts_2d (68, 2) from all vertices in the image (V, 2) and the direction of the head's chin there (2,).
-
-    A jaw point slides along its row over the cheek to the place that is outermost in the image: the point
-    itself, unless the head turns that side away.
-    """
-    out = points[:68].copy()
-    across = np.array([down[1], -down[0]])
-    for jaw, row in head()["slides"].items():
-        lean = 1.15 * min(jaw, 16 - jaw) / 7  # outwards is sideways at the ear, and more and more down at the chin
-        outwards = np.sign(jaw - 8) * np.cos(lean) * across + np.sin(lean) * down
-        out[jaw] = points[row[np.argmax(points[row] @ outwards)]]
-    return out
-
-
 def render_face(seed, face, variants):
     """Yield one face in several poses.
 
@@ -641,7 +367,7 @@ def render_face(seed, face, variants):
     quality : int, of the JPEG
     """
     rng = np.random.default_rng([seed, face])
-    h = head()
+    h = dressed_head()
     p, info = shape_face(rng)
     info |= {
         "gaze": rng.normal(0, [0.13, 0.07]),
@@ -717,38 +443,14 @@ def render_face(seed, face, variants):
 # ---- files ----
 
 
-def mat_bytes(arrays):
-    """A MATLAB 5 file of named float32 matrices, as bytes.
-
-    Our own, because scipy's savemat puts the date into the header: then the same seed would not give the
-    same file.
-    """
-    out = [b"MATLAB 5.0 MAT-file".ljust(124), struct.pack("<H2s", 0x0100, b"IM")]
-    for name, a in arrays.items():
-        a = np.asarray(a, np.float32)
-        parts = [(6, struct.pack("<II", 7, 0)), (5, struct.pack("<ii", *a.shape)), (1, name.encode()),
-                 (7, a.tobytes("F"))]  # fmt: skip
-        body = b"".join(struct.pack("<II", kind, len(d)) + d + bytes(-len(d) % 8) for kind, d in parts)
-        out.append(struct.pack("<II", 14, len(body)) + body)
-    return b"".join(out)
-
-
 def write_face(job):
     """Render a face and write its files; job: (folder, seed, face, variants). Returns how many photos."""
     out, seed, face, variants = job
     for k, (photo, pts_2d, pts_3d, params, quality) in enumerate(render_face(seed, face, variants)):
         stem = f"{SET}_{face:05d}_{k}"
         jpeg = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        (out / SET / f"{stem}.jpg").write_bytes(jpeg.tobytes())
-        (out / SET / f"{stem}.mat").write_bytes(mat_bytes(params))
-        points = mat_bytes({"pts_2d": pts_2d, "pts_3d": pts_3d})
-        (out / "landmarks" / SET / f"{stem}_pts.mat").write_bytes(points)
+        write_files(out, SET, stem, jpeg.tobytes(), {"pts_2d": pts_2d, "pts_3d": pts_3d}, params)
     return variants
-
-
-def quiet():
-    """A worker leaves Ctrl-C to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def main():
@@ -774,7 +476,7 @@ def main():
         parser.error(f"--out: cannot write {args.out}: {e.strerror}")
     total, done, start = args.faces * args.variants, 0, time.time()
     cv2.setNumThreads(1)  # a worker for each core; and a fork does not copy OpenCV's threads: workers would hang
-    head()  # before the fork, so that the workers share it
+    dressed_head()  # before the fork, so that the workers share it
     jobs = [(partial, args.seed, face, args.variants) for face in range(args.faces)]
     try:
         with multiprocessing.Pool(initializer=quiet) as pool:

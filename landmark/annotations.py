@@ -76,17 +76,23 @@ def split_faces(names):
     Returns:
         list of bool, True for test: a tenth of the faces, at least one, by the hash of their names.
     """
-    faces = _identify(names)
+    faces = identify(names)
     ordered = sorted(set(faces), key=_hash)
     test = set(ordered[: max(1, round(TEST_SHARE * len(ordered)))])
     return [face in test for face in faces]
 
 
-def _identify(names):
+def identify(names):
     """Whose face each is: its stem, without the number of a variant.
 
     That is one or two digits after the last `_`, as in 300W_LP, in a set where not all stems are alike but for it (as
     those of a camera are).
+
+    Args:
+        names: `<SET>/<stem>` of all faces.
+
+    Returns:
+        list of str.
     """
     stems = [name.partition("#")[0].rpartition("/")[::2] for name in names]
     bases = [VARIANT.sub("", stem) for _, stem in stems]

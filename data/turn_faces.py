@@ -1,0 +1,349 @@
+"""Turn near-frontal faces to larger yaw, as the authors of 300W_LP did ("face profiling").
+
+Usage:
+    python data/turn_faces.py --data ~/300W_LP --out ~/turned                # 4 variants of each photo
+    python data/turn_faces.py --data ~/mine --out ~/turned --variants 8 --seed 1
+
+Writes OUT in the layout of 300W_LP (contract 1): <face>_1, _2, ... in <SET>_turned are the face of a photo turned
+further and further, to at most 90 degrees, with pts_2d (jaw on the visible outline), pts_3d and Pose_Para. The photos
+stay where they are: prepare_tfrecords.py takes both folders, and keeps a face and its variants together.
+A face turns the way it already looks, as the other way shows what the photo does not hold; one that looks straight
+ahead turns both ways. The same seed gives the same files, byte for byte, and a face's do not depend on the others.
+
+How it works (after Zhu, Lei, Liu, Shi, Li, "Face Alignment Across Large Poses: A 3D Solution", CVPR 2016). The head of
+head.py is fitted to the 68 points; it gives the photo a depth. Round the head the depth falls off to the back of the
+head and the neck. So the photo is a sheet in space: it turns with the head where the head is, less and less further
+out, and not at all at the rim; what is in front hides what is behind.
+"""
+
+import argparse
+import hashlib
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+from collections import namedtuple
+from functools import cache
+from pathlib import Path
+
+from head import (  # first: it sets how many threads NumPy takes
+    SIZE,
+    grid_triangles,
+    head,
+    outline_vertices,
+    quiet,
+    rasterize,
+    rotation,
+    shape_face,
+    smoothstep,
+    visible_outline,
+    write_files,
+)
+
+import cv2  # isort: skip
+import numpy as np  # isort: skip
+from tqdm import tqdm  # isort: skip
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from landmark.annotations import find_annotations, identify  # noqa: E402
+from landmark.files import one_line, read_picture  # noqa: E402
+from landmark.formats import read_points  # noqa: E402
+
+INNER = slice(17, 68)  # the points that are where they seem: the jaw's slide over a turned cheek
+BOX = 190  # pixels, sqrt(w * h) of a face's points in a photo that has to be scaled: as in 300W_LP
+PRIOR_FACES = 400
+FARTHEST = 35  # degrees: a photo turned further hides too much of the face
+AHEAD = (
+    4  # degrees: a face that looks less far aside turns both ways; one that looks further would show its hidden cheek
+)
+TURN = 12, 90  # degrees: variants are turned this much more than the photo, and at most so far
+NOD = 5  # degrees, standard deviation
+STEP, RIM = 3, 150  # pixels between vertices of the sheet; how far from the head, and past the photo, it is moved
+# down from the eyes: depth, both centimetres, of what is seen round the head: hair, the back of the head, the neck
+ROUND = [-10, -4, 8, 12], [1, -2, -2, 3]
+SLOPE = 3.5  # centimetres beyond the outline where that depth is reached
+EDGE = 6  # pixels apart in the photo and neighbours in the picture: something ends there
+
+# vertices (V, 3) centimetres; scale, pixels per centimetre; turn (3, 3), the pose; origin (2,), the head's in the photo
+Fit = namedtuple("Fit", "vertices scale turn origin")
+
+
+# ---- reading ----
+
+
+def find_photos(folders):
+    """The photos of folders: list of (set, face, Annotation); turned variants `_1`, `_2`, ... of 300W_LP are none."""
+    annotations = sorted(find_annotations(folders), key=lambda annotation: annotation.name)
+    photos = []
+    for annotation, face in zip(annotations, identify([annotation.name for annotation in annotations]), strict=True):
+        group, _, stem = annotation.name.rpartition("/")
+        if stem.partition("#")[0] in (face, f"{face}_0"):
+            photos.append((f"{group}_turned", stem.removesuffix("_0"), annotation))
+    return photos
+
+
+def read_photo(annotation):
+    """A photo of SIZE x SIZE (uint8, BGR), its points (68, 2), and whether their jaw is on the visible outline; a photo
+    of another size is cut around the face and scaled.
+
+    Raises ValueError, one line that names the file, if it cannot be used.
+    """
+    path = annotation.photo
+    try:
+        known = read_points(annotation)
+        points = known.get("pts_2d", known.get("pts_3d"))
+        box = np.sqrt(np.ptp(points, axis=0).prod())
+        if box < 20:
+            raise ValueError(f"the face is too small to turn: {box:.0f} pixels")
+        photo, _ = read_picture(path)
+    except ValueError as error:
+        raise ValueError(f"{annotation.name} of {path}: {error}") from None
+    if photo.shape[:2] != (SIZE, SIZE):
+        zoom, middle = BOX / box, (points.min(0) + points.max(0)) / 2
+        shift = SIZE / 2 - zoom * middle
+        way = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
+        photo = cv2.warpAffine(photo, way, (SIZE, SIZE), flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+        points = points * zoom + shift
+    return photo, points, "pts_2d" in known
+
+
+def jpeg(photo):
+    return cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+
+
+# ---- the head in the photo ----
+
+
+@cache
+def prior():
+    """Mean (C, 3) and covariance (3C, 3C) of the controls over heads, square centimetres.
+
+    The faces that make_sample.py draws, twice as different from each other, and something smooth (Gaussian, 5 cm)
+    that real faces have and they have not.
+    """
+    rng = np.random.default_rng(0)
+    faces = np.array([shape_face(rng)[0] for _ in range(PRIOR_FACES)])
+    mean, base = faces.mean(0), head()["controls"]
+    spread = 2 * (faces - mean).reshape(PRIOR_FACES, -1)
+    apart = ((base[:, None] - base) ** 2).sum(-1)
+    smooth = 0.3**2 * np.kron(np.exp(-apart / (2 * 5**2)), np.eye(3))
+    return mean, spread.T @ spread / PRIOR_FACES + smooth
+
+
+def fit_pose(model, points):
+    """The weak-perspective pose of points (N, 3), centimetres, seen at (N, 2), pixels: scale, turn (3, 3), origin (2,).
+
+    Least squares: each round gives the seen points the model's depth and fits a rotation (Kabsch).
+    """
+    middle, seen_middle = model.mean(0), points.mean(0)
+    model, seen = model - middle, points - seen_middle
+    u, s, vt = np.linalg.svd(np.linalg.lstsq(model, seen, rcond=None)[0].T, full_matrices=False)
+    scale, turn = s.mean(), u @ vt
+    turn = np.array([*turn, np.cross(*turn)])
+    for _ in range(25):
+        u, _, vt = np.linalg.svd(np.c_[seen, scale * model @ turn[2]].T @ model)
+        turn = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
+        flat = model @ turn[:2].T
+        scale = (flat * seen).sum() / (flat**2).sum()
+    return scale, turn, seen_middle - scale * turn[:2] @ middle
+
+
+def fit_head(points, is_outline=True):
+    """The likeliest head and pose for the points of a photo (68, 2): a Fit; is_outline: whether their jaw is where its
+    outline is seen, as pts_2d of contract 1.
+
+    Each round fits the pose, sees which vertices the jaw's points lie on, and takes the controls' mean given the points
+    (a Gaussian with the covariance of prior(); points are good to half a millimetre).
+    """
+    mean, covariance = prior()
+    controls, matrix = mean, head()["matrix"]
+    for _ in range(4):
+        scale, turn, origin = fit_pose(controls[INNER], points[INNER])
+        seen = np.eye(68, len(mean))
+        outline = outline_vertices(scale * (matrix @ controls) @ turn[:2].T, turn[:2, 1]) if is_outline else {}
+        for jaw, vertex in outline.items():
+            seen[jaw] = matrix[vertex]
+        view = np.kron(seen, scale * turn[:2])  # (136, 3C): controls to points
+        gain = view @ covariance
+        missed = points - origin - scale * seen @ mean @ turn[:2].T
+        noise = (0.05 * scale) ** 2 * np.eye(136)
+        controls = mean + (gain.T @ np.linalg.solve(gain @ view.T + noise, missed.ravel())).reshape(-1, 3)
+    return Fit(matrix @ controls, *fit_pose(controls[INNER], points[INNER]))
+
+
+def angles(turn):
+    """Pitch, yaw and roll, radians, of a rotation (3, 3): the way back from head.rotation."""
+    flip = np.diag([1.0, -1, 1])
+    r = flip @ turn @ flip
+    return np.arctan2(r[1, 2], r[2, 2]), -np.arcsin(np.clip(r[0, 2], -1, 1)), np.arctan2(r[0, 1], r[0, 0])
+
+
+def aside(turn):
+    """How far a head is turned about its own vertical axis, degrees, signed as yaw: its yaw if it is upright."""
+    return np.rad2deg(np.arctan2(turn[2, 0], turn[2, 2]))
+
+
+# ---- turning ----
+
+
+def sheet(fit):
+    """The photo as a sheet in space.
+
+    Returns: where its vertices are in the photo (N, 2), pixels; where in the head's space (N, 3), centimetres; how
+    much they follow the head (N,) 0..1; triangles (T, 3).
+    """
+    side = SIZE + 2 * RIM
+    seen = fit.vertices @ fit.turn.T
+    mesh = head()
+    triangles = np.concatenate([mesh["tri"], mesh["openings"]])
+    pixels, depth = rasterize(fit.scale * seen[:, :2] + fit.origin, seen[:, 2:].astype(np.float32), triangles, 0)
+    space = np.full(SIZE * SIZE, np.nan, np.float32)
+    space[pixels] = depth[:, 0]
+    space = cv2.copyMakeBorder(space.reshape(SIZE, SIZE), *[RIM] * 4, cv2.BORDER_CONSTANT, value=np.nan)
+    outside = np.isnan(space)
+    away, label = cv2.distanceTransformWithLabels(
+        outside.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    nearest = np.zeros(label.max() + 1, np.float32)
+    nearest[label[~outside]] = space[~outside]
+    space = nearest[label]
+    space = np.where(outside, cv2.GaussianBlur(space, (0, 0), 5), space)
+
+    inside = np.arange(RIM, RIM + SIZE + 1, STEP)
+    line = np.r_[0:RIM:15, inside, RIM + SIZE + 15 : side : 15, side - 1]
+    x, y = (v.ravel() for v in np.meshgrid(line, line))
+    place = np.stack([x, y], 1) - RIM
+    away, space = away[y, x], space[y, x]
+    follow = np.maximum(0, 1 - away / RIM)
+    flat = (place - fit.origin) / fit.scale
+    beyond = np.interp(flat @ fit.turn[:2, 1], *ROUND)
+    space = space + smoothstep(away / fit.scale / SLOPE) * (beyond - space)
+    return place, np.c_[flat, space] @ fit.turn, follow, grid_triangles(len(line), len(line), 0)
+
+
+def turn_photo(photo, fit, turn, rubber=None):
+    """The face of a photo in another pose.
+
+    Parameters: photo uint8 (SIZE, SIZE, 3); fit of fit_head; turn (3, 3), the new pose; rubber, sheet(fit) if known.
+    Returns: picture uint8 (SIZE, SIZE, 3); pts_2d and pts_3d (68, 2), pixels.
+    """
+    place, space, follow, triangles = rubber or sheet(fit)
+    moved = space @ turn.T
+    xy = place + follow[:, None] * (fit.scale * moved[:, :2] + fit.origin - place)
+    depth = follow * moved[:, 2] - 30 * (1 - follow)  # what stays is behind
+    pixels, values = rasterize(xy, np.c_[depth, place].astype(np.float32), triangles, 0)
+    where = np.zeros((SIZE * SIZE, 2), np.float32)
+    where[pixels] = values[:, 1:]
+    where = where.reshape(SIZE, SIZE, 2)
+    picture = cv2.remap(photo, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    jump = cv2.morphologyEx(where, cv2.MORPH_GRADIENT, np.ones((3, 3))).max(-1) > EDGE
+    picture[jump] = cv2.GaussianBlur(picture, (3, 3), 0)[jump]  # the z-buffer's edges are stairs
+    points = fit.scale * (fit.vertices @ turn[:2].T) + fit.origin
+    return picture, visible_outline(points, turn[:2, 1]), points[:68]
+
+
+def choose_turns(rng, fit, variants):
+    """Random poses (variants, 3, 3) for a photo's head: less than last to most turned, evenly spread over TURN.
+
+    The head turns about its own vertical axis, so that it stays on the neck the photo shows, and nods a little.
+    """
+    now = aside(fit.turn)
+    first = abs(now) + TURN[0]
+    turned = first + (np.arange(variants) + rng.random(variants)) / variants * (TURN[1] - first)
+    way = np.sign(now) if abs(now) > AHEAD else rng.choice([-1, 1]) * (-1) ** np.arange(variants)
+    nods = rng.normal(0, NOD, variants).clip(-2 * NOD, 2 * NOD)
+    return [
+        fit.turn @ rotation(0, yaw, 0) @ rotation(nod, 0, 0)
+        for yaw, nod in np.deg2rad(np.stack([way * turned - now, nods], 1))
+    ]
+
+
+# ---- files ----
+
+
+def parameters(fit, turn, points):
+    """What <stem>.mat holds beside the 3DMM's own numbers (contract 1): a dict."""
+    pose = [*angles(turn), *fit.origin, 0, fit.scale]
+    return {"pt2d": points.T, "roi": np.r_[points.min(0), points.max(0)][None], "Pose_Para": np.array([pose])}
+
+
+def turn_face(job):
+    """Write a photo's variants; job: (folder, set, face, Annotation, variants, seed).
+
+    Returns: how many pictures; or "far" if the photo is turned too far; or what is wrong with its files, one line.
+    """
+    out, group, face, annotation, variants, seed = job
+    try:
+        photo, points, is_outline = read_photo(annotation)
+    except ValueError as error:
+        return str(error)
+    fit = fit_head(points, is_outline)
+    if abs(aside(fit.turn)) > FARTHEST:
+        return "far"
+    rng = np.random.default_rng([seed, *hashlib.md5(f"{group}/{face}".encode()).digest()])
+    rubber = sheet(fit)
+    for k, turn in enumerate(choose_turns(rng, fit, variants), 1):
+        picture, pts_2d, pts_3d = turn_photo(photo, fit, turn, rubber)
+        both = {"pts_2d": pts_2d, "pts_3d": pts_3d}
+        write_files(out, group, f"{face}_{k}", jpeg(picture), both, parameters(fit, turn, pts_2d))
+    return variants
+
+
+def turn_faces(photos, out, variants, seed):
+    """Write the variants of photos (find_photos) into a new folder, whole or not at all.
+
+    Returns: number of pictures written; of photos turned too far; what was wrong with the others, lines.
+    Raises OSError if it cannot be written.
+    """
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        partial.chmod(0o755)
+        for group in {group for group, _, _ in photos}:
+            (partial / group).mkdir()
+            (partial / "landmarks" / group).mkdir(parents=True)
+        cv2.setNumThreads(1)  # a worker for each core; and a fork does not copy OpenCV's threads: workers would hang
+        prior()  # before the fork, so that the workers share it
+        jobs = [(partial, *photo, variants, seed) for photo in photos]
+        with multiprocessing.Pool(len(os.sched_getaffinity(0)), quiet) as pool:
+            faces = tqdm(pool.imap(turn_face, jobs, chunksize=4), total=len(jobs), unit="photo", disable=None)
+            done = list(faces)
+        written = sum(answer for answer in done if isinstance(answer, int))
+        if written:
+            partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    wrong = [answer for answer in done if isinstance(answer, str) and answer != "far"]
+    return written, done.count("far"), wrong
+
+
+@one_line
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, action="append", required=True, metavar="DIR", help="annotated photos; may be repeated"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--variants", type=int, default=4, help="turned pictures of each photo (4)")
+    parser.add_argument("--seed", type=int, default=0, help="of the poses (0)")
+    args = parser.parse_args()
+    if not 1 <= args.variants <= 99:
+        parser.error(f"--variants must be 1 to 99, found {args.variants}")
+    if args.seed < 0:
+        parser.error(f"--seed must be 0 or more, found {args.seed}")
+    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+        raise ValueError(f"{args.out} exists: name a new folder with --out")
+    photos = find_photos(args.data)
+    written, far, wrong = turn_faces(photos, args.out.resolve(), args.variants, args.seed)
+    for line in wrong:
+        print(f"{line}; left out", file=sys.stderr)
+    if not written:
+        raise ValueError(f"none of {len(photos)} photos can be turned: {far} look too far aside already")
+    print(f"{far} photos left out as they are turned over {FARTHEST} degrees, {len(wrong)} for what is wrong with them")
+    print(f"{written} pictures of {written // args.variants} faces in {args.out}")
+    options = "".join(f" --data {folder}" for folder in [*args.data, args.out])
+    print(f"next: python prepare_tfrecords.py{options}")
+
+
+if __name__ == "__main__":
+    main()

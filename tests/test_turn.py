@@ -1,0 +1,210 @@
+"""data/turn_faces.py, on rendered heads whose truth is known."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+from conftest import ENVIRONMENT, REPO
+
+import turn_faces
+from head import rotation
+from landmark.annotations import find_annotations, split_faces
+from landmark.formats import Annotation
+from make_sample import render_face
+
+FACES, VARIANTS = 5, 3
+SIXTY = [1, 2, 3, 4, 8, 10, 14, 23, 28, 48]  # faces of seed 5 whose second picture is turned by about 60 degrees
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, run):
+    """A rendered set of FACES faces, two pictures each, of which the second is no photo to turn."""
+    folder = tmp_path_factory.mktemp("turn") / "photos"
+    options = "--faces", FACES, "--variants", 2, "--seed", 5
+    assert run("data/make_sample.py", "--out", folder, *options).returncode == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def turned(data, run):
+    out = data.with_name("turned")
+    done = run("data/turn_faces.py", "--data", data, "--out", out, "--variants", VARIANTS)
+    assert done.returncode == 0, done.stderr
+    assert f"{FACES * VARIANTS} pictures of {FACES} faces" in done.stdout
+    return out
+
+
+@pytest.fixture
+def photos(data, tmp_path):
+    """A copy of the rendered photos that a test may damage."""
+    return shutil.copytree(data, tmp_path / "photos", ignore=shutil.ignore_patterns("*_1.*", "*_1_pts.mat"))
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pose(params):
+    return rotation(*params["Pose_Para"][0, :3])
+
+
+def test_landmarks_turned_by_60_degrees_are_those_of_the_turned_head():
+    errors, unturned = [], []
+    for face in SIXTY:
+        (photo, points, _, start, _), (_, true, _, params, _) = render_face(5, face, 2)
+        assert 53 < abs(np.rad2deg(params["Pose_Para"][0, 1])) < 68
+        fit = turn_faces.fit_head(points.astype(float))
+        _, found, _ = turn_faces.turn_photo(photo, fit, fit.turn @ pose(start).T @ pose(params))
+        box = np.sqrt(np.ptp(true, axis=0).prod())
+        true = true - true.mean(0)  # each picture has the head elsewhere
+        for answers, place in (errors, found), (unturned, points):
+            answers.append(np.hypot(*(place - place.mean(0) - true).T).mean() / box)
+    assert np.mean(errors) < 0.02 and np.max(errors) < 0.035
+    assert np.mean(unturned) > 0.06  # what turning is for
+
+
+@pytest.mark.parametrize("way", [-1, 1])
+def test_the_picture_turns_with_its_points(way):
+    photo, points, *_ = next(render_face(5, 1, 1))
+    seen = [30, 36, 48, 8] if way < 0 else [30, 45, 54, 8]  # nose, and the eye and mouth corner that stay in view
+    fit = turn_faces.fit_head(points.astype(float))
+    for landmark in seen:
+        marked = photo // 2
+        cv2.circle(marked, np.round(points[landmark]).astype(int).tolist(), 3, (0, 255, 0), cv2.FILLED)
+        picture, found, _ = turn_faces.turn_photo(marked, fit, rotation(0, np.deg2rad(way * 55), 0))
+        green = picture[..., 1].astype(int) - picture[..., [0, 2]].max(-1) > 100
+        assert green.sum() > 5
+        assert np.hypot(*(np.argwhere(green).mean(0)[::-1] - found[landmark])) < 4, landmark
+
+
+def test_the_photo_in_its_own_pose_is_the_photo():
+    photo, points, *_ = next(render_face(5, 2, 1))
+    fit = turn_faces.fit_head(points.astype(float))
+    picture, pts_2d, _ = turn_faces.turn_photo(photo, fit, fit.turn)
+    assert np.abs(picture.astype(int) - photo).mean() < 2
+    assert np.hypot(*(pts_2d - points).T).mean() < 1
+
+
+def test_angles_are_the_way_back_from_rotation():
+    for angles in np.random.default_rng(0).uniform(-1.5, 1.5, (20, 3)):
+        np.testing.assert_allclose(turn_faces.angles(rotation(*angles)), angles)
+
+
+def test_layout_is_that_of_300w_lp(data, turned):
+    assert len(files(turned)) == 3 * FACES * VARIANTS
+    for face in range(FACES):
+        yaws = []
+        for k in range(1, 1 + VARIANTS):
+            stem = f"SAMPLE_{face:05d}_{k}"
+            assert cv2.imread(str(turned / "SAMPLE_turned" / f"{stem}.jpg")).shape == (450, 450, 3)
+            fit = scipy.io.loadmat(turned / "SAMPLE_turned" / f"{stem}.mat")
+            points = scipy.io.loadmat(turned / "landmarks" / "SAMPLE_turned" / f"{stem}_pts.mat")
+            assert points["pts_2d"].shape == points["pts_3d"].shape == (68, 2)
+            np.testing.assert_allclose(fit["pt2d"], points["pts_2d"].T, atol=1e-3)
+            assert fit["Pose_Para"].shape == (1, 7)
+            yaws.append(np.rad2deg(fit["Pose_Para"][0, 1]))
+            apart = np.hypot(*(points["pts_2d"] - points["pts_3d"]).T)
+            assert apart[17:].max() < 0.01 and apart[:17].max() > 1
+        assert (np.diff(np.abs(yaws)) > 0).all() and 40 < abs(yaws[-1]) <= 90
+        photo = scipy.io.loadmat(data / "SAMPLE" / f"SAMPLE_{face:05d}_0.mat")["Pose_Para"][0, 1]
+        assert abs(np.rad2deg(photo)) < 8 or (np.sign(yaws) == np.sign(photo)).all()
+
+
+def test_a_face_and_its_variants_are_on_one_side(data, turned):
+    names = [annotation.name for annotation in find_annotations([data, turned])]
+    assert len(names) == FACES * (2 + VARIANTS)
+    held_out = {name.rpartition("/")[2][:12] for name, test in zip(names, split_faces(names), strict=True) if test}
+    assert len(held_out) == 1
+    assert sum(name.rpartition("/")[2][:12] in held_out for name in names) == 2 + VARIANTS == sum(split_faces(names))
+
+
+def test_the_seed_decides_every_byte(data, turned, tmp_path, run):
+    one = "import os, runpy, sys; os.sched_setaffinity(0, {0}); sys.path.insert(0, 'data'); del sys.argv[0];"
+    one += "runpy.run_path(sys.argv[0], run_name='__main__')"  # a single process, where `turned` had one for each core
+    shutil.copytree(data, tmp_path / "two", ignore=shutil.ignore_patterns("*0000[234]*"))
+    for name, seed in ("again", 0), ("other", 1):
+        options = "--data", tmp_path / "two", "--out", tmp_path / name, "--variants", VARIANTS, "--seed", seed
+        assert run("-c", one, "data/turn_faces.py", *options).returncode == 0
+    first, again, other = files(turned), files(tmp_path / "again"), files(tmp_path / "other")
+    assert len(again) == 2 * 3 * VARIANTS
+    assert all(first[path] == again[path] for path in again)
+    assert again.keys() == other.keys()
+    assert not any(again[path] == other[path] for path in again)
+
+
+def test_a_bad_file_is_one_line_and_left_out(photos, tmp_path, run):
+    good, cut, bare, small = (f"SAMPLE_{face:05d}_0" for face in (0, 1, 2, 3))
+    (photos / "SAMPLE" / f"{cut}.jpg").write_bytes((photos / "SAMPLE" / f"{cut}.jpg").read_bytes()[:5000])
+    (photos / "landmarks" / "SAMPLE" / f"{bare}_pts.mat").write_bytes(b"no MAT file")
+    scipy.io.savemat(photos / "landmarks" / "SAMPLE" / f"{small}_pts.mat", {"pts_2d": np.ones((68, 2))})
+    done = run("data/turn_faces.py", "--data", photos, "--out", tmp_path / "out", "--variants", 1)
+    assert done.returncode == 0
+    lines = [line for line in done.stderr.splitlines() if "left out" in line]
+    assert len(lines) == 3 and all(any(name in line for line in lines) for name in (cut, bare, small))
+    stems = {path.stem for path in (tmp_path / "out" / "SAMPLE_turned").glob("*.jpg")}
+    assert len(stems) == 2 and good[:-1] + "1" in stems
+
+
+def test_faces_turned_far_are_counted_and_left_out(photos, data, tmp_path, run):
+    scipy.io.savemat(
+        photos / "landmarks" / "SAMPLE" / "SAMPLE_00000_0_pts.mat",
+        {"pts_2d": scipy.io.loadmat(data / "landmarks" / "SAMPLE" / "SAMPLE_00001_1_pts.mat")["pts_2d"]},
+    )
+    done = run("data/turn_faces.py", "--data", photos, "--out", tmp_path / "out", "--variants", 1)
+    assert done.returncode == 0 and "1 photos left out as they are turned over 35 degrees" in done.stdout
+    assert not list(tmp_path.glob("out/*/SAMPLE_00000*"))
+
+
+def test_a_larger_photo_is_cut_to_the_layout(photos, tmp_path):
+    landmarks = photos / "landmarks" / "SAMPLE" / "SAMPLE_00000_0_pts.mat"
+    jpg = photos / "SAMPLE" / "SAMPLE_00000_0.jpg"
+    photo, points = cv2.imread(str(jpg)), scipy.io.loadmat(landmarks)["pts_2d"]
+    cv2.imwrite(str(jpg), cv2.resize(photo, (1350, 1350)))
+    scipy.io.savemat(landmarks, {"pts_2d": 3 * points + 1})
+    cut, moved, is_outline = turn_faces.read_photo(Annotation("SAMPLE/SAMPLE_00000_0", landmarks, jpg, "300W_LP"))
+    assert cut.shape == (450, 450, 3) and is_outline
+    assert 180 < np.sqrt(np.ptp(moved, axis=0).prod()) < 200
+    before, after = (
+        cv2.getRectSubPix(picture, (5, 5), place.tolist()).mean((0, 1))
+        for picture, place in ((photo, np.float64(points[8])), (cut, moved[8]))
+    )
+    np.testing.assert_allclose(before, after, atol=12)
+
+
+def test_what_is_there_is_not_written_over(data, turned, tmp_path, says):
+    before = files(turned)
+    assert str(turned) in says("turn_faces", "--data", data, "--out", turned)
+    assert str(data) in says("turn_faces", "--data", data, "--out", data)
+    (tmp_path / "file").write_text("mine")
+    assert "exists" in says("turn_faces", "--data", data, "--out", tmp_path / "file")
+    assert files(turned) == before and (tmp_path / "file").read_text() == "mine"
+
+
+def test_no_photos_is_one_line_that_names_the_folder(tmp_path, says):
+    assert str(tmp_path / "none") in says("turn_faces", "--data", tmp_path / "none", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_interrupted_leaves_nothing_and_says_one_line(data, tmp_path):
+    command = [sys.executable, "data/turn_faces.py", "--data", data, "--out", tmp_path / "out", "--variants", "99"]
+    with subprocess.Popen(
+        command, cwd=REPO, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True, start_new_session=True
+    ) as process:
+        try:
+            while not list(tmp_path.glob(".out-*/SAMPLE_turned")) and process.poll() is None:
+                time.sleep(0.1)
+            time.sleep(1)  # into the work
+            os.killpg(process.pid, signal.SIGINT)
+            _, stderr = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 1 and "Traceback" not in stderr
+    assert stderr.strip().endswith("interrupted; no file is half-written")
+    assert not list(tmp_path.iterdir())
