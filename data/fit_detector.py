@@ -68,7 +68,7 @@ def main():
     parser.add_argument("--detector", type=Path, metavar="FILE", help="YuNet's ONNX file (the cascade of OpenCV 4)")
     args = parser.parse_args()
     annotations = find_annotations([args.data])
-    is_test = np.array(split_faces([annotation.name for annotation in annotations]))
+    is_test = np.array(split_faces(annotations))
     numbers, boxes, crops = match_faces(load_detector(args.detector), annotations)
     tested = is_test[numbers]
     share = to_crop(crops.reshape(-1, 2, 2), boxes)

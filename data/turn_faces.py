@@ -76,7 +76,7 @@ def find_photos(folders):
     """The photos of folders: list of (set, face, Annotation); turned variants `_1`, `_2`, ... of 300W_LP are none."""
     annotations = sorted(find_annotations(folders), key=lambda annotation: annotation.name)
     photos = []
-    for annotation, face in zip(annotations, identify([annotation.name for annotation in annotations]), strict=True):
+    for annotation, (_, face) in zip(annotations, identify(annotations), strict=True):
         group, _, stem = annotation.name.rpartition("/")
         if stem.partition("#")[0] in (face, f"{face}_0"):
             photos.append((f"{group}_turned", stem.removesuffix("_0"), annotation))

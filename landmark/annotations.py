@@ -1,5 +1,6 @@
 """From a folder to its faces: where their photos and landmarks are, who is who, who is for testing."""
 
+import contextlib
 import hashlib
 import math
 import os
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 
 from landmark.files import read_picture
-from landmark.formats import FORMATS, KINDS, read_points, recognise
+from landmark.formats import FORMATS, KINDS, read_points, recognise, source_of
 from landmark.points import JAW, crop_box, crop_face, to_crop
 from landmark.pose import read_yaw
 
@@ -21,7 +22,8 @@ REAL_SET = Path("data/300W_LP")
 SAMPLE_SET = Path("data/sample")
 TEST_SHARE = 0.1
 MAX_CROP = 10  # a crop this many times its photo's side has points that are not in the photo's pixels
-VARIANT = re.compile(r"_\d{1,2}$")
+VARIANT = re.compile(r"_\d+$")
+MADE_OF = re.compile("_(Flip|turned)$")  # a set of mirrors; data/turn_faces.py's
 STORED_SIDE = 450  # pixels: the photos of 300W_LP
 REACH = 0.8  # times the diagonal of a crop, from its centre
 CORES = len(os.sched_getaffinity(0))
@@ -51,55 +53,70 @@ def find_annotations(folders):
         ValueError: one is no folder or holds no faces; the message names it.
     """
     found = []
-    for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
-        if not folder.is_dir():
+    for path, folder in {Path(folder).resolve(): folder for folder in folders}.items():
+        if not path.is_dir():
             raise ValueError(
                 f"no data in {folder}: put the photos there as data/README.md says, or render some with"
                 " python data/make_sample.py"
             )
-        name, annotations = recognise(folder)
+        name, annotations = recognise(path)
         if not annotations:
             raise ValueError(f"no faces in {folder}: it holds none of {', '.join(FORMATS)} (see data/README.md)")
-        print(f"{len(annotations):,} faces in {folder}: {name}")
+        print(f"{len(annotations):,} faces in {folder}: {name}, {_say_kinds(annotations)} points")
         found += annotations
     return sorted(found, key=lambda annotation: _hash(annotation.name))
 
 
-def split_faces(names):
-    """Which records are for testing.
+def _say_kinds(annotations):
+    """The kinds of points of a face of each set, for the screen."""
+    kinds = set()
+    for annotation in {annotation.name.partition("/")[0]: annotation for annotation in annotations}.values():
+        with contextlib.suppress(ValueError):
+            kinds |= read_points(annotation).keys()
+    return " and ".join(kind.removeprefix("pts_").upper() for kind in sorted(kinds)) or "no readable"
+
+
+def split_faces(annotations):
+    """Which faces are for testing.
 
     All pose variants of a face, its mirror, and all faces of a photo fall on one side.
 
     Args:
-        names: `<SET>/<stem>` of each record.
+        annotations: list of Annotation.
 
     Returns:
         list of bool, True for test: a tenth of the faces, at least one, by the hash of their names.
     """
-    faces = identify(names)
-    ordered = sorted(set(faces), key=_hash)
+    faces = identify(annotations)
+    ordered = sorted(set(faces), key=lambda face: (_hash(face[1]), face))
     test = set(ordered[: max(1, round(TEST_SHARE * len(ordered)))])
     return [face in test for face in faces]
 
 
-def identify(names):
-    """Whose face each is: its stem, without the number of a variant.
+def identify(annotations):
+    """Whose face each is.
 
-    That is one or two digits after the last `_`, as in 300W_LP, in a set where not all stems are alike but for it (as
-    those of a camera are).
+    In a format with variants their number is one or two digits after the last `_`; but not where a whole set has the
+    same stem but for it, or where the numbers go on to three digits: those are numbered faces.
 
     Args:
-        names: `<SET>/<stem>` of all faces.
+        annotations: list of all Annotations.
 
     Returns:
-        list of str.
+        list of (set, stem without the number of a variant), the same for all faces of a photo and for its mirror.
     """
-    stems = [name.partition("#")[0].rpartition("/")[::2] for name in names]
-    bases = [VARIANT.sub("", stem) for _, stem in stems]
-    of_set = {}
-    for (group, _), base in zip(stems, bases, strict=True):
-        of_set.setdefault(group, set()).add(base)
-    return [base if len(of_set[group]) > 1 else stem for (group, stem), base in zip(stems, bases, strict=True)]
+    faces, families = [], {}
+    for annotation in annotations:
+        group, _, stem = annotation.name.partition("#")[0].rpartition("/")
+        stem = stem.removesuffix("_mirror")  # as dlib names them
+        family = VARIANT.sub("", stem) if FORMATS[annotation.format].variants else stem
+        faces.append((group, stem, family))
+        families.setdefault(group, set()).add(family)
+    numbered = {(group, family) for group, stem, family in faces if len(stem) > len(family) + len("_00")}
+    numbered |= {(group, *only) for group, only in families.items() if len(only) == 1}
+    return [
+        (MADE_OF.sub("", group), stem if (group, family) in numbered else family) for group, stem, family in faces
+    ]
 
 
 def _hash(text):
@@ -123,22 +140,22 @@ def read_face(annotation, kind=KINDS[0]):
     Raises:
         ValueError: the face cannot be used; the message names the file and the reason.
     """
-    path = annotation.points[0] if isinstance(annotation.points, tuple) else annotation.points
+    source = source_of(annotation)
     try:
         known = read_points(annotation)
         points = known.get(kind, next(iter(known.values())))
         box = x_min, y_min, x_max, y_max = crop_box(points)
         if x_min >= x_max or y_min >= y_max:
             raise ValueError("the points span no area: all alike, or on one line")
-        path = annotation.photo
-        photo, data = read_picture(path)
+        source = annotation.photo
+        photo, data = read_picture(source)
         height, width = photo.shape[:2]
         if x_min >= width or y_min >= height or x_max <= 0 or y_max <= 0:
             raise ValueError(f"crop {box} lies wholly outside the photo of {width}x{height}")
         if x_max - x_min > MAX_CROP * width or y_max - y_min > MAX_CROP * height:
             raise ValueError(f"crop {box} is over {MAX_CROP} times the photo of {width}x{height}")
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{source}: {error}") from None
     label = to_crop(points, box).astype(np.float32)
     if kind not in known:
         label[JAW] = np.nan

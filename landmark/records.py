@@ -91,7 +91,7 @@ def write_records(annotations, faces, out, points=KINDS[0]):
     Raises:
         ValueError: train or test would be empty; only skipped.txt is written then.
     """
-    is_test = split_faces([annotation.name for annotation in annotations])
+    is_test = split_faces(annotations)
     counts, sums, skipped, preview = [0, 0], _Sums(), [], []
     with contextlib.ExitStack() as files:
         paths = [files.enter_context(whole_file(out / f"{side}.tfrecords")) for side in SIDES]

@@ -201,7 +201,7 @@ def test_points_on_no_face_are_refused(session, astronaut):
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here")
 def test_held_out_photos_are_found_and_as_good_as_with_true_crops(tmp_path, monkeypatch, capsys, detector):
     frontal = [face for face in find_annotations([REAL]) if not face.name.startswith("IBUG")]
-    is_test = split_faces([face.name for face in frontal])
+    is_test = split_faces(frontal)
     for face in [face for face, test in zip(frontal, is_test, strict=True) if test][:40]:
         for file in face.points, face.photo:
             link = tmp_path / file.relative_to(REAL)

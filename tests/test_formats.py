@@ -1,0 +1,310 @@
+"""Each format that --data takes: a small folder of its own making, and a damaged one."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+from conftest import REPO
+
+from landmark.annotations import find_annotations, read_face, split_faces
+from landmark.formats import FORMATS, WFLW_68, Annotation, read_points
+from landmark.points import MIRROR, crop_box, to_crop
+
+SHARED = REPO / "../shared"
+
+
+def as_300w_lp(folder, faces):
+    for stem, points in faces.items():
+        path = folder / "landmarks/SET" / f"{stem}_pts.mat"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scipy.io.savemat(path, {"pts_2d": points, "pts_3d": points + 5})
+        # 300W_LP holds these too: each face still counts once.
+        scipy.io.savemat(folder / f"SET/{stem}.mat", {"pt2d": points.T + 9, "Pose_Para": np.zeros([1, 7])})
+    return "SET", path
+
+
+def as_aflw2000(folder, faces):
+    for stem, points in faces.items():
+        depths = np.zeros([68, 1])
+        mat = {"pt3d_68": np.hstack([points, depths]).T, "pt2d": np.zeros([2, 21]), "Pose_Para": np.zeros([1, 7])}
+        scipy.io.savemat(path := folder / f"SET/{stem}.mat", mat)
+    return "SET", path
+
+
+def as_fits(folder, faces):
+    for stem, points in faces.items():
+        scipy.io.savemat(path := folder / f"SET/{stem}.mat", {"pt2d": points.T})
+    return "SET", path
+
+
+def as_pts(folder, faces):
+    for stem, points in faces.items():
+        rows = "".join(f"{x:.3f} {y:.3f}\n" for x, y in points + 1)  # Matlab's first pixel is 1, 1
+        (path := folder / f"SET/{stem}.pts").write_text(f"version: 1\nn_points: 68\n{{\n{rows}}}\n")
+    return "SET", path
+
+
+def as_wflw(folder, faces):
+    path = folder / "WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_test.txt"
+    path.parent.mkdir(parents=True)
+    lines = []
+    for stem, points in faces.items():
+        all_98 = np.full([98, 2], 1.0)
+        all_98[WFLW_68] = points
+        numbers = " ".join(f"{number:.6f}" for number in all_98.ravel())
+        lines.append(f"{numbers} 1 2 3 4 0 0 0 0 0 0 SET/{stem}.jpg")
+    path.write_text("\n".join(lines) + "\n")
+    repeated = lines[len(lines) // 2].split()  # one face in another list too
+    (path.parent.parent / "list_98pt_test_pose.txt").write_text(" ".join(repeated[:196] + repeated[-1:]))
+    return "SET", path
+
+
+def as_dlib(folder, faces):
+    images = []
+    for stem, points in faces.items():
+        parts = [f"<part name='{i}' x='{x}' y='{y}'/>" for i, (x, y) in enumerate(points)]
+        parts = "".join(sorted(parts))  # as text: 0, 1, 10, 11, ...
+        box = f"<box top='1' left='1' width='9' height='9'>{parts}</box>"
+        images.append(f"<image file='SET/{stem}.jpg'>\n{box}\n</image>\n")
+    head = "<?xml version='1.0' encoding='ISO-8859-1'?>\n<dataset><images>\n"
+    (path := folder / "faces.xml").write_text(f"{head}{''.join(images)}</images></dataset>")
+    return "SET", path
+
+
+def as_csv(folder, faces):
+    path = folder / "SET/points.csv"
+    names = [f"{axis}{i}" for i in range(68) for axis in "xy"]
+    lines = [",".join(["face", "picture", *names, "score"])]
+    lines += [",".join(["0", f"{stem}.jpg", *map(str, points.ravel()), "0.9"]) for stem, points in faces.items()]
+    lines.append(",".join(["", "nobody.jpg", *[""] * 137]))
+    path.write_text("\n".join(lines) + "\n")
+    return "SET", path
+
+
+WRITERS = {
+    "300W_LP": as_300w_lp,
+    "WFLW list": as_wflw,
+    "dlib XML": as_dlib,
+    "300-W .pts": as_pts,
+    "AFLW2000-3D": as_aflw2000,
+    "300W_LP without landmarks/": as_fits,
+    "points.csv of test_pb.py": as_csv,
+}
+
+
+def write_set(folder, name, make, count=6):
+    """Writes a set in a format: {stem: points of whole pixels}, the file of the last face's points."""
+    (folder / "SET").mkdir(parents=True)
+    faces = {f"face_{seed}00": np.round(make.points(seed)) for seed in range(1, 1 + count)}
+    for seed, (stem, points) in enumerate(faces.items()):
+        photo = make.photo(seed)
+        photo[points[:, 1].astype(int), points[:, 0].astype(int)] = (0, 255, 0)
+        cv2.imwrite(str(folder / f"SET/{stem}.jpg"), photo, [cv2.IMWRITE_JPEG_QUALITY, 100])
+    return faces, WRITERS[name](folder, faces)[1]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_points_are_those_of_the_pixels(name, tmp_path, make, capsys):
+    faces, _ = write_set(tmp_path / "own", name, make)
+    annotations = find_annotations([tmp_path / "own"])
+    kinds = {"300W_LP": "2D and 3D", "AFLW2000-3D": "3D"}.get(name, "2D")
+    assert capsys.readouterr().out == f"6 faces in {tmp_path / 'own'}: {name}, {kinds} points\n"
+    assert sorted(annotation.name for annotation in annotations) == sorted(f"SET/{stem}" for stem in faces)
+    for annotation in annotations:
+        points = next(iter(read_points(annotation).values()))
+        np.testing.assert_allclose(points, faces[annotation.photo.stem], atol=1e-3)
+        photo = cv2.imread(str(annotation.photo)).astype(int)
+        x, y = points.round().astype(int).T
+        assert (photo[y, x, 1] > photo[y + 1, x + 1, 1] + 30).mean() > 0.8  # the points were drawn there
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_damaged_face_is_named_and_left_out(name, tmp_path, make, run):
+    folder, out = tmp_path / "own", tmp_path / "out"
+    faces, path = write_set(folder, name, make, 30)
+    if path.suffix == ".mat":
+        path.write_bytes(path.read_bytes()[:300])
+    else:
+        number = f"{faces['face_3000'][40, 0]}"
+        before, found, after = path.read_text().rpartition(number if path.suffix in (".xml", ".csv") else f"{number}00")
+        assert found
+        path.write_text(f"{before}?{after}")
+    (folder / "SET/face_100.jpg").unlink()
+    done = run("prepare_tfrecords.py", "--data", folder, "--out", out)
+    assert done.returncode == 0 and not done.stderr.count("Traceback"), done.stderr
+    assert "2 left out" in done.stdout and f"30 faces in {folder}: {name}" in done.stdout
+    skipped = (out / "skipped.txt").read_text()
+    assert len(skipped.splitlines()) == 2
+    assert str(path) in skipped and "face_100.jpg: cannot be read" in skipped
+
+
+def test_a_list_that_cannot_be_read_is_one_line(tmp_path, make, says):
+    _, path = write_set(tmp_path / "xml", "dlib XML", make)
+    path.write_text(path.read_text()[:-20])
+    assert str(path) in says("prepare_tfrecords", "--data", tmp_path / "xml", "--out", tmp_path)
+    bomb = "<!DOCTYPE d [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;&a;'>]><dataset><image file='&b;'/></dataset>"
+    encoded = bomb.encode(), ("\ufeff" + bomb).encode("utf-16-le")
+    for text in (*encoded, b"<?xml version='1.0' encoding='none'?><dataset/>"):
+        path.write_bytes(text)
+        assert str(path) in says("prepare_tfrecords", "--data", tmp_path / "xml", "--out", tmp_path)
+    _, path = write_set(tmp_path / "csv", "points.csv of test_pb.py", make)
+    path.write_text(path.read_text() + "x" * 200_000)
+    assert f"{path}, line " in says("prepare_tfrecords", "--data", tmp_path / "csv", "--out", tmp_path)
+    (tmp_path / "pts/x.pts").mkdir(parents=True)
+    assert "skipped.txt" in says("prepare_tfrecords", "--data", tmp_path / "pts", "--out", tmp_path)
+    assert f"{tmp_path / 'pts/x.pts'}: cannot be read" in (tmp_path / "skipped.txt").read_text()
+    (tmp_path / "wflw/list_98pt_test.txt").mkdir(parents=True)
+    assert "list_98pt_test.txt: cannot be read" in says("prepare_tfrecords", "--data", tmp_path / "wflw")
+
+
+def test_a_folder_of_no_format_gets_the_list_of_them(tmp_path, says):
+    message = says("prepare_tfrecords", "--data", tmp_path)
+    assert str(tmp_path) in message
+    for name in FORMATS:
+        assert name in message
+
+
+@pytest.mark.parametrize("name", ["dlib XML", "points.csv of test_pb.py"])
+def test_several_faces_in_a_photo_are_several_faces_on_one_side(name, tmp_path, make):
+    faces, path = write_set(tmp_path, name, make, 3)
+    path.write_text(path.read_text().replace("face_200", "face_100"))
+    (path.parent / f"more{path.suffix}").write_text(path.read_text())  # another list of the same faces
+    annotations = find_annotations([tmp_path])
+    found = {annotation.name: annotation for annotation in annotations}
+    assert sorted(found) == ["SET/face_100", "SET/face_100#1", "SET/face_300"]
+    np.testing.assert_allclose(read_points(found["SET/face_100#1"])["pts_2d"], faces["face_200"])
+    sides = dict(zip([annotation.name for annotation in annotations], split_faces(annotations), strict=True))
+    assert sides["SET/face_100"] == sides["SET/face_100#1"] != sides["SET/face_300"]
+
+
+def test_the_68_of_the_98_points_keep_their_sides_in_the_mirror():
+    # WFLW's own: jaw 0-32, brows 33-41 and 42-50 (upper edge first), nose 51-59, eyes 60-67 and 68-75, mouth 76-95.
+    mirror_98 = [*range(32, -1, -1), *range(46, 41, -1), *range(50, 46, -1), *range(37, 32, -1), *range(41, 37, -1)]
+    mirror_98 += [51, 52, 53, 54, 59, 58, 57, 56, 55, 72, 71, 70, 69, 68, 75, 74, 73, 64, 63, 62, 61, 60, 67, 66, 65]
+    mirror_98 += [82, 81, 80, 79, 78, 77, 76, 87, 86, 85, 84, 83, 92, 91, 90, 89, 88, 95, 94, 93, 97, 96]
+    assert len(set(WFLW_68)) == 68
+    assert [mirror_98[i] for i in WFLW_68] == [WFLW_68[i] for i in MIRROR]
+
+
+@pytest.mark.parametrize(
+    "stems, variants, faces",
+    [
+        ([f"AFW_{i}_1_{v}" for i in range(10) for v in range(3)], True, 10),
+        ([f"Name_{i:02}" for i in range(6)] + [f"Other_{i:02}" for i in range(6)], True, 2),
+        ([f"{i:06}" for i in range(30)], True, 30),
+        ([f"img_{i:04}" for i in range(30)], True, 30),
+        ([f"image-{i:04}" for i in range(30)], True, 30),
+        ([f"frame_{i}" for i in range(60)], True, 60),
+        ([f"frame_{i}" for i in range(150)], True, 150),
+        ([f"holiday_{i}" for i in range(20)] + [f"party_{i}" for i in range(20)], False, 40),
+    ],
+)
+def test_a_number_is_a_variant_only_where_there_are_variants(stems, variants, faces):
+    form = next(name for name, row in FORMATS.items() if row.variants is variants)
+    theirs = [Annotation(f"AFW/AFW_{i}_1_{v}", None, None, "300W_LP") for i in range(40) for v in range(2)]
+    mine = [Annotation(f"MINE/{stem}", None, None, form) for stem in stems]
+    sides = split_faces(mine)
+    assert sum(sides) / len(sides) == round(max(1, 0.1 * faces)) / faces
+    mirrored = [Annotation(f"MINE_Flip/{stem}", None, None, form) for stem in stems]
+    assert split_faces(mine + mirrored) == sides + sides
+    if len(stems) == faces:
+        turned = [Annotation(f"MINE_turned/{stem}_{v}", None, None, "300W_LP") for v in range(3) for stem in stems]
+        assert split_faces(mine + turned) == 4 * sides
+    held_out = split_faces(theirs + mine)
+    assert 0 < sum(held_out) < 0.3 * len(held_out)
+    assert sum(held_out[:80]) > 0
+
+
+def test_lists_never_leave_their_folder(tmp_path, make):
+    outside = tmp_path / "secret.jpg"
+    cv2.imwrite(str(outside), make.photo(9))
+    folder = tmp_path / "own"
+    _, path = write_set(folder, "points.csv of test_pb.py", make, 1)
+    (folder / "SET/loop.jpg").symlink_to("loop.jpg")
+    (folder / "SET/around").symlink_to("..")
+    header, row, _ = path.read_text().splitlines()
+    names = ["../../secret.jpg", str(outside), "..\\..\\secret.jpg", "../SET/../../secret.jpg", "loop.jpg", "x" * 300]
+    names += ["SET/face_100.jpg/../../../secret.jpg", "", "around/around/../../secret.jpg", "/", ".."]
+    lines = [",".join(["0", name, str(i), *row.split(",")[3:]]) for i, name in enumerate(names)]
+    path.write_text("\n".join([header, *lines]))
+    annotations = find_annotations([folder / "SET"])
+    assert len(annotations) == len(names)
+    for annotation in annotations:
+        assert annotation.photo.is_relative_to(folder.resolve())
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_face(annotation)
+
+
+def test_a_photo_is_found_by_the_end_of_its_name_if_that_is_one_photos(tmp_path, make):
+    (tmp_path / "images/A").mkdir(parents=True)
+    (tmp_path / "images/B").mkdir(parents=True)
+    for name in "A/1.jpg", "B/1.jpg", "A/2.jpg":
+        cv2.imwrite(str(tmp_path / "images" / name), make.photo(0))
+    names = {"A/1.jpg": "A/1.jpg", "/home/me/2.jpg": "A/2.jpg", "../images/B/1.jpg": "B/1.jpg", "/home/me/1.jpg": None}
+    points = np.round(make.points(1))
+    text = WRITERS["dlib XML"](tmp_path, {"face_100": points})[1].read_text()
+    (tmp_path / "faces.xml").unlink()
+    (tmp_path / "lists").mkdir()
+    for name, found in names.items():
+        (tmp_path / "lists/faces.xml").write_text(text.replace("SET/face_100.jpg", name))
+        (annotation,) = find_annotations([tmp_path])
+        np.testing.assert_allclose(read_points(annotation)["pts_2d"], points)
+        assert annotation.photo.exists() == bool(found)
+        if found:
+            assert annotation.photo == (tmp_path / "images" / found).resolve()
+
+
+def test_a_set_of_the_other_kind_has_no_labels_at_the_jaw(tmp_path, make):
+    faces, _ = write_set(tmp_path / "3d", "AFLW2000-3D", make, 1)
+    (annotation,) = find_annotations([tmp_path / "3d"])
+    points = faces["face_100"]
+    for kind in "pts_3d", "pts_2d":
+        face = read_face(annotation, kind)
+        assert face.box == crop_box(points)
+        expected = to_crop(points, face.box)
+        if kind == "pts_2d":
+            expected[:17] = np.nan
+        np.testing.assert_allclose(face.label.reshape(68, 2), expected, rtol=1e-6)
+    faces, _ = write_set(tmp_path / "both", "300W_LP", make, 1)
+    (annotation,) = find_annotations([tmp_path / "both"])
+    face = read_face(annotation, "pts_3d")
+    np.testing.assert_allclose(face.label.reshape(68, 2), to_crop(faces["face_100"] + 5, face.box), rtol=1e-6)
+
+
+def test_all_formats_at_once(tmp_path, make, run, read_records):
+    folders = []
+    for name in FORMATS:
+        folders.append(tmp_path / f"set{len(folders)}")
+        write_set(folders[-1], name, make, 4)
+    options = [option for folder in folders for option in ("--data", folder)]
+    done = run("prepare_tfrecords.py", *options, "--out", tmp_path, "--points", "3d")
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()[: len(FORMATS)]) == sorted(
+        line for line in done.stdout.splitlines() if line.startswith("4 faces in ")
+    )
+    faces = read_records(tmp_path / "train.tfrecords") + read_records(tmp_path / "test.tfrecords")
+    assert len(faces) == 4 * len(FORMATS)
+    labelled = [np.isfinite(label[:34]).all() for _, _, label, _ in faces]
+    assert sum(labelled) == 2 * 4  # 300W_LP and AFLW2000-3D know the jaw of 3d
+    assert json.loads((tmp_path / "records.json").read_text())["points"] == "pts_3d"
+    assert cv2.imread(str(tmp_path / "preview.png")) is not None
+
+
+@pytest.mark.skipif(not (SHARED / "WFLW").is_dir(), reason="the real sets are not in ../shared")
+def test_real_sets_are_recognised_and_their_faces_readable(capsys):
+    of_set = {
+        "300W_LP": "300W_LP",
+        "AFLW2000": "AFLW2000-3D",
+        "InfAnFace": "300-W .pts",
+        "WFLW": "WFLW list",
+        "YTF": "300W_LP",
+        "dlib_faces": "dlib XML",
+    }
+    for folder, name in of_set.items():
+        annotations = find_annotations([SHARED / folder])
+        assert f": {name}, " in capsys.readouterr().out
+        assert len({annotation.name for annotation in annotations}) == len(annotations) > 20
+        for annotation in annotations[:10]:
+            read_face(annotation)
