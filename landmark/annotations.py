@@ -114,9 +114,7 @@ def identify(annotations):
         families.setdefault(group, set()).add(family)
     numbered = {(group, family) for group, stem, family in faces if len(stem) > len(family) + len("_00")}
     numbered |= {(group, *only) for group, only in families.items() if len(only) == 1}
-    return [
-        (MADE_OF.sub("", group), stem if (group, family) in numbered else family) for group, stem, family in faces
-    ]
+    return [(MADE_OF.sub("", group), stem if (group, family) in numbered else family) for group, stem, family in faces]
 
 
 def _hash(text):
