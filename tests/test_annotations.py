@@ -24,7 +24,7 @@ def test_one_face_in_ten_is_for_testing_whatever_the_order():
 
 @pytest.mark.parametrize("centre, side", [((700, 500), 90), ((700, 500), 500), ((120, 900), 400)])
 def test_a_large_photo_is_cut_to_what_augmentation_reaches(centre, side, tmp_path, make):
-    photo, points = make.photo(1, 1000, 1400), make.points(2, centre, side)
+    photo, points = 100 + make.photo(1, 1000, 1400) // 2, make.points(2, centre, side)
     make.face(tmp_path, "SET", "a_0", 0, points, photo)
     photo = cv2.imread(str(tmp_path / "SET/a_0.jpg"))
     (annotation,) = find_annotations([tmp_path])
@@ -39,6 +39,7 @@ def test_a_large_photo_is_cut_to_what_augmentation_reaches(centre, side, tmp_pat
         other, from_record = move_face(stored, kept, face.box, *moves)
         np.testing.assert_allclose(from_record, moved, atol=0.02)  # boxes have whole pixels
         assert np.abs(crop.astype(int) - other).mean() < 4
+        assert ((other == 0).all(-1) <= (cv2.erode(crop, np.ones([9, 9])) == 0).all(-1)).all()
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real set is not in ../shared/300W_LP")
