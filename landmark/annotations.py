@@ -177,11 +177,11 @@ def _fit_photo(photo, data, box):
     stored = np.maximum(1, np.round(scale * sides))
     matrix = np.diag(stored / sides)
     shift = np.round(scale * (reach - sides / 2))  # of the box in the stored photo
-    size = np.ceil(2 * reach * scale * np.ones(2)).astype(int)
+    size = round(2 * reach * scale)
     # cv2.resize, which cuts the crops of contract 2, has pixel centres at halves.
     offset = matrix @ (0.5 - low) - 0.5 + shift
     smooth = cv2.GaussianBlur(photo, (0, 0), 0.4 / scale) if scale < 0.6 else photo
-    picture = cv2.warpAffine(smooth, np.column_stack([matrix, offset]), tuple(size.tolist()), flags=cv2.INTER_LINEAR)
+    picture = cv2.warpAffine(smooth, np.column_stack([matrix, offset]), (size, size), flags=cv2.INTER_LINEAR)
     data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
     return tuple(int(side) for side in (*shift, *(shift + stored))), data
 

@@ -1,9 +1,13 @@
+import cv2
 import numpy as np
 import pytest
 from conftest import REPO
 
-from landmark.annotations import find_annotations, split_faces
+from landmark.annotations import STORED_SIDE, find_annotations, read_face, split_faces
+from landmark.augment import move_face
 from landmark.formats import Annotation
+from landmark.points import crop_box, to_photo
+from landmark.recipe import DEFAULT
 
 REAL = REPO / "../shared/300W_LP"
 
@@ -16,6 +20,26 @@ def test_one_face_in_ten_is_for_testing_whatever_the_order():
     held_out = {face.name.partition("/")[2].rpartition("_")[0] for face, side in sides.items() if side}
     assert len(held_out) == 20
     assert dict(zip(faces[::-1], split_faces(faces[::-1]), strict=True)) == sides
+
+
+@pytest.mark.parametrize("centre, side", [((700, 500), 90), ((700, 500), 500), ((120, 900), 400)])
+def test_a_large_photo_is_cut_to_what_augmentation_reaches(centre, side, tmp_path, make):
+    photo, points = 100 + make.photo(1, 1000, 1400) // 2, make.points(2, centre, side)
+    make.face(tmp_path, "SET", "a_0", 0, points, photo)
+    photo = cv2.imread(str(tmp_path / "SET/a_0.jpg"))
+    (annotation,) = find_annotations([tmp_path])
+    face = read_face(annotation)
+    stored = cv2.imdecode(np.frombuffer(face.photo, np.uint8), cv2.IMREAD_COLOR)
+    assert max(stored.shape) <= STORED_SIDE and len(face.photo) < 50_000
+    kept = to_photo(face.label.reshape(68, 2), face.box)
+    for seed in range(8):  # 3 standard deviations are the furthest
+        moves = DEFAULT.turn, DEFAULT.shake, 0, np.random.default_rng(seed)
+        crop, moved = move_face(photo, points, crop_box(points), *moves)
+        moves = DEFAULT.turn, DEFAULT.shake, 0, np.random.default_rng(seed)
+        other, from_record = move_face(stored, kept, face.box, *moves)
+        np.testing.assert_allclose(from_record, moved, atol=0.02)  # boxes have whole pixels
+        assert np.abs(crop.astype(int) - other).mean() < 4
+        assert ((other == 0).all(-1) <= (cv2.erode(crop, np.ones([9, 9])) == 0).all(-1)).all()
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real set is not in ../shared/300W_LP")
