@@ -37,13 +37,12 @@ def main():
 
     folders = args.data or [REAL_SET if REAL_SET.is_dir() else SAMPLE_SET]
     annotations = find_annotations(folders)
-    kind = f"pts_{args.points}"
     args.out.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(read_faces(annotations, kind)) as faces:
+    with contextlib.closing(read_faces(annotations, f"pts_{args.points}")) as faces:
         first = next(faces)  # the workers start here, and read on while TensorFlow loads
         from landmark.records import write_records
 
-        summary, skipped = write_records(annotations, itertools.chain([first], faces), args.out, kind)
+        summary, skipped = write_records(annotations, itertools.chain([first], faces), args.out)
     reason = f", see {args.out / 'skipped.txt'}" if skipped else ""
     print(f"{summary.train} faces for training, {summary.test} for testing, {skipped} left out{reason}")
     print(f"{args.out / 'train.tfrecords'} and test.tfrecords written; {args.out / 'preview.png'} shows 25 of them")

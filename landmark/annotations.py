@@ -32,8 +32,8 @@ CHUNKS_AHEAD = 64  # read before they are written, 90 MB: what two cores read wh
 
 # name: <SET>/<stem>; crop: uint8 [128, 128, 3]; label: float32 [136], NaN for a point without one; box: (x_min, y_min,
 # x_max, y_max), ints, in pixels of the photo; photo: the bytes of a picture file, empty where there is none; yaw:
-# float, degrees, 0 or more; NaN in records that do not hold it.
-LabelledFace = namedtuple("LabelledFace", "name crop label box photo yaw")
+# float, degrees, 0 or more; NaN in records that do not hold it; kind: of the points, of formats.KINDS.
+LabelledFace = namedtuple("LabelledFace", "name crop label box photo yaw kind")
 
 
 # Where the faces are, and on which side
@@ -158,7 +158,7 @@ def read_face(annotation, kind=KINDS[0]):
     if kind not in known:
         label[JAW] = np.nan
     crop, yaw = crop_face(photo, box), abs(read_yaw(annotation.photo.with_suffix(".mat"), points))
-    return LabelledFace(annotation.name, crop, label.ravel(), *_fit_photo(photo, data, box), yaw)
+    return LabelledFace(annotation.name, crop, label.ravel(), *_fit_photo(photo, data, box), yaw, kind)
 
 
 def _fit_photo(photo, data, box):

@@ -10,7 +10,8 @@ import tensorflow.compat.v1 as tf
 
 from landmark.checkpoints import read_run, restore
 from landmark.files import whole_file
-from landmark.find import load_graph, predict
+from landmark.find import KIND_ATTRIBUTE, load_graph, predict
+from landmark.formats import KINDS
 from landmark.records import read_records
 from senet import INPUT_NAME, OUTPUT_NAME, SENet, crops_placeholder
 
@@ -49,13 +50,18 @@ def freeze(checkpoint, crops):
     Raises:
         ValueError: the checkpoint is missing, damaged or of another graph.
     """
+    run = read_run(checkpoint)
     with tf.Graph().as_default() as graph, tf.Session() as session:
         placeholder = crops_placeholder()
-        outputs, _ = SENet(placeholder, network=read_run(checkpoint)["network"])
+        outputs, _ = SENet(placeholder, network=run["network"])
         restore(tf.train.Saver(), session, checkpoint)
         frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), [OUTPUT])
         expected = session.run(outputs, {placeholder: crops})
-    return fold_batch_norms(frozen).SerializeToString(deterministic=True), expected
+    plain = fold_batch_norms(frozen)
+    if (kind := run.get("label", KINDS[0])) != KINDS[0]:  # a graph of the first kind stays as it ever was
+        node = next(node for node in plain.node if node.name == INPUT)
+        node.attr[KIND_ATTRIBUTE].s = kind.encode()
+    return plain.SerializeToString(deterministic=True), expected
 
 
 def fold_batch_norms(frozen):

@@ -11,11 +11,13 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 
+from landmark.formats import KINDS
 from landmark.points import LANDMARKS, crop_box, crop_face, to_photo
 from senet import INPUT_NAME, OUTPUT_NAME
 
 OWN_PB = Path("landmark.pb")
 SHIPPED_PB = Path("models/landmark.pb")
+KIND_ATTRIBUTE = "_points"  # of the input; readers pass over names that begin so
 YUNET = "face_detection_yunet_2023mar.onnx"
 YUNET_URL = f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{YUNET}"
 DETECTOR_SIDE = 640  # the detector sees a picture no longer than this, pixels: faces from a 20th of it
@@ -79,6 +81,14 @@ def load_graph(path):
         if op.type == "RandomUniform" or op.type.startswith("FusedBatchNorm") and op.get_attr("is_training"):
             raise ValueError(f"{path} is a frozen training graph ({op.name}): write one with python freeze_graph.py")
     return graph
+
+
+def kind_of(graph):
+    """The kind of points (formats.KINDS) that a graph of load_graph was trained on, as freeze_graph.py notes it."""
+    try:
+        return graph.get_tensor_by_name(INPUT_NAME).op.get_attr(KIND_ATTRIBUTE).decode()
+    except ValueError:  # no such attribute: from before there was a choice
+        return KINDS[0]
 
 
 def predict(session, crops):

@@ -33,9 +33,10 @@ GREEN, RED = (0, 255, 0), (0, 0, 255)
 SHEET_COLUMNS = 5
 LIMIT, BOX_LIMIT = 0.08, 0.10  # NME from which a face counts as failed (contract 7)
 
-# Normalised mean errors, float [N] each, 0.05 is 5%: the mean distance of the 68 points over |p36 - p45|, and over
-# sqrt(w * h) of the true points' box.
-NME = namedtuple("NME", "inter_ocular box")
+# Normalised mean errors, float [N] each, 0.05 is 5%: the mean distance of the 68 points over |p36 - p45| (NaN where
+# these are one point), and over sqrt(w * h) of the true points' box; that of the inner points, all but the jaw, over
+# the same.
+NME = namedtuple("NME", "inter_ocular box inner")
 
 
 # The crop (contract 2)
@@ -158,21 +159,36 @@ def contact_sheet(crops, points, zoom=2):
 # The measures (contract 7)
 
 
+def face_sizes(true, boxes):
+    """What errors are divided by.
+
+    Args:
+        true: float [N, 68, 2], in pixels of the photo; a point without a label is NaN.
+        boxes: [N, 4] of the crops: where labels are missing they say how large the face is.
+
+    Returns:
+        (|p36 - p45|, NaN where these are one point; sqrt(w * h) of the points' box), float [N] each.
+    """
+    inter_ocular = np.linalg.norm(true[:, 36] - true[:, 45], axis=-1)
+    low, high = np.split(face_box(boxes), 2, -1)
+    sides = np.where(np.isnan(true).any(1), high - low, np.ptp(true, axis=1))
+    return np.where(inter_ocular > 0, inter_ocular, np.nan), np.sqrt(sides.prod(-1))
+
+
 def nme(predicted, true, boxes):
     """The normalised mean errors of some faces.
 
     Args:
-        predicted, true: float [N, 68, 2], in pixels of the photo; a true point without a label is NaN and left out.
-        boxes: [N, 4] of the crops: where labels are missing they say how large the face is.
+        predicted: float [N, 68, 2], in pixels of the photo.
+        true, boxes: as of face_sizes; a point without a label is left out.
 
     Returns:
         NME.
     """
-    errors = np.nanmean(np.linalg.norm(predicted - true, axis=-1), -1)
-    inter_ocular = np.linalg.norm(true[:, 36] - true[:, 45], axis=-1)
-    low, high = np.split(face_box(boxes), 2, -1)
-    sides = np.where(np.isnan(true).any(1), high - low, np.ptp(true, axis=1))
-    return NME(errors / inter_ocular, errors / np.sqrt(sides.prod(-1)))
+    distances = np.linalg.norm(predicted - true, axis=-1)
+    inter_ocular, size = face_sizes(true, boxes)
+    errors, inner = np.nanmean(distances, -1), np.nanmean(np.delete(distances, JAW, -1), -1)
+    return NME(errors / inter_ocular, errors / size, inner / size)
 
 
 def auc(errors, limit):
@@ -192,16 +208,21 @@ def measure_faces(errors):
         errors: NME of the faces.
 
     Returns:
-        dict of faces, nme_mean, nme_median, failure_rate, auc (inter-ocular), nme_box, failure_rate_box, auc_box.
+        dict of faces, nme_mean, nme_median, failure_rate, auc (inter-ocular: over the faces that have such a distance,
+        not there if none has), nme_box, nme_inner (box, the inner points), failure_rate_box, auc_box.
     """
-    inter_ocular, box = errors
-    return {
-        "faces": len(inter_ocular),
-        "nme_mean": float(inter_ocular.mean()),
-        "nme_median": float(np.median(inter_ocular)),
-        "failure_rate": float((inter_ocular > LIMIT).mean()),
-        "auc": auc(inter_ocular, LIMIT),
-        "nme_box": float(box.mean()),
-        "failure_rate_box": float((box > BOX_LIMIT).mean()),
-        "auc_box": auc(box, BOX_LIMIT),
+    inter_ocular = errors.inter_ocular[np.isfinite(errors.inter_ocular)]
+    measures = {"faces": len(errors.box)}
+    if len(inter_ocular):
+        measures |= {
+            "nme_mean": float(inter_ocular.mean()),
+            "nme_median": float(np.median(inter_ocular)),
+            "failure_rate": float((inter_ocular > LIMIT).mean()),
+            "auc": auc(inter_ocular, LIMIT),
+        }
+    return measures | {
+        "nme_box": float(errors.box.mean()),
+        "nme_inner": float(errors.inner.mean()),
+        "failure_rate_box": float((errors.box > BOX_LIMIT).mean()),
+        "auc_box": auc(errors.box, BOX_LIMIT),
     }

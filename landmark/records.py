@@ -32,7 +32,7 @@ FEATURES = {
     "box": tf.io.FixedLenFeature([4], tf.int64, default_value=WHOLE_CROP),
     "photo": tf.io.FixedLenFeature([], tf.string, default_value=""),
     "yaw": tf.io.FixedLenFeature([], tf.float32, default_value=0),
-}
+}  # and "kind", of the points: where it is missing, that of old, KINDS[0]
 
 # points: the kind of points, of formats.KINDS; mean_face: float64 [136], the mean label of the training records; train,
 # test: their numbers of records; frontal: the share of the training records within FRONTAL degrees of yaw.
@@ -56,6 +56,7 @@ def to_record(face):
     feature["box"].int64_list.value.extend(face.box)
     feature["photo"].bytes_list.value.append(face.photo)
     feature["yaw"].float_list.value.append(face.yaw)
+    feature["kind"].bytes_list.value.append(face.kind.encode())
     return record.SerializeToString(deterministic=True)
 
 
@@ -64,26 +65,27 @@ class _Sums:
 
     def __init__(self):
         self.label, self.labelled, self.frontal, self.count = np.zeros(2 * LANDMARKS), 0, 0, 0
+        self.kind = None
 
     def add(self, face):
         self.label += np.nan_to_num(face.label)
         self.labelled += np.isfinite(face.label)
         self.frontal += not face.yaw >= FRONTAL  # nor is it where it is not known
         self.count += 1
+        self.kind = face.kind
 
-    def summary(self, points, test):
+    def summary(self, test):
         mean_face = np.divide(self.label, self.labelled, out=np.full(2 * LANDMARKS, 0.5), where=self.labelled > 0)
-        return Summary(points, mean_face, self.count, test, self.frontal / self.count)
+        return Summary(self.kind, mean_face, self.count, test, self.frontal / self.count)
 
 
-def write_records(annotations, faces, out, points=KINDS[0]):
+def write_records(annotations, faces, out):
     """Writes train.tfrecords, test.tfrecords, records.json, preview.png and skipped.txt into a folder.
 
     Args:
         annotations: list of Annotation.
         faces: for each, what read_faces yields.
         out: Path of a folder that exists.
-        points: the kind that the faces' labels are.
 
     Returns:
         (Summary, number of faces left out).
@@ -114,7 +116,7 @@ def write_records(annotations, faces, out, points=KINDS[0]):
                 f"{sum(counts)} usable faces of {len(annotations)} are too few to train and test on;"
                 f" {out / 'skipped.txt'} says what is wrong with the others"
             )
-    summary = sums.summary(points, counts[1])
+    summary = sums.summary(counts[1])
     with whole_file(out / SUMMARY) as path:
         path.write_text(json.dumps(summary._asdict() | {"mean_face": summary.mean_face.tolist()}) + "\n")
     labels = [(np.reshape([face.label for face in preview], [-1, LANDMARKS, 2]), GREEN)]
@@ -168,23 +170,47 @@ def read_records(path):
                 )
             crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
             yaw = [*feature["yaw"].float_list.value, math.nan][0]
-            yield LabelledFace(name.decode() or str(path), crop, np.array(label, np.float32), box, photo, yaw)
+            kind = [*feature["kind"].bytes_list.value, KINDS[0].encode()][0].decode()
+            yield LabelledFace(name.decode() or str(path), crop, np.array(label, np.float32), box, photo, yaw, kind)
     except tf.errors.NotFoundError:
         raise ValueError(f"no file {path}: python prepare_tfrecords.py writes the records") from None
     except (tf.errors.OpError, DecodeError):
         raise ValueError(f"{path} is damaged or cut short: {WRITE_AGAIN}") from None
 
 
-def _check_records(paths):
+def read_files(paths, kind=None):
+    """The records of some files, outside a graph, whose points are of one kind.
+
+    Args:
+        paths: of the files.
+        kind: of formats.KINDS; that of the first record if it is not said.
+
+    Yields:
+        LabelledFace.
+
+    Raises:
+        ValueError: a file is missing or damaged, or its points are of another kind; the message names it.
+    """
+    for path in paths:
+        for face in read_records(path):
+            kind = kind or face.kind
+            if face.kind != kind:
+                raise ValueError(
+                    f"{path} holds {face.kind} and a file beside it {kind}: records of one kind belong in a folder"
+                    " (--out of prepare_tfrecords.py)"
+                )
+            yield face
+
+
+def _check_records(paths, kind=None):
     """Reads every record of some files: their _Sums.
 
     Raises:
-        ValueError: one is missing or damaged, or there is no record in them; the message names it.
+        ValueError: as of read_files, or there is no record in them; the message names it.
     """
     sums = _Sums()
-    for path in paths:
-        for face in read_records(path):
-            sums.add(face)
+    for face in read_files(paths, kind):
+        sums.add(face)
     if not sums.count:
         raise ValueError(f"no record in {', '.join(map(str, paths))}: {WRITE_AGAIN}")
     return sums
@@ -208,7 +234,8 @@ def summarize_records(folder):
         with contextlib.suppress(ValueError, TypeError):  # damaged
             known = Summary(**json.loads(path.read_text()))
             return known._replace(mean_face=np.array(known.mean_face))
-    return _check_records(train).summary(KINDS[0], _check_records(test).count)
+    sums = _check_records(train)
+    return sums.summary(_check_records(test, sums.kind).count)
 
 
 def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):

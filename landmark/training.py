@@ -146,7 +146,7 @@ def measure(session, test):
     sides = {f"{low}-{high}": errors.box[(low <= yaws) & (yaws < high)] for low, high in YAWS}
     by_yaw = {side: float(chosen.mean()) for side, chosen in sides.items() if len(chosen)}
     loss = float(np.nanmean(np.square(outputs - labels)))
-    return TestErrors(loss, float(errors.inter_ocular.mean()), float(errors.box.mean()), by_yaw)
+    return TestErrors(loss, float(np.nanmean(errors.inter_ocular)), float(errors.box.mean()), by_yaw)
 
 
 def draw_test_crops(session, test):

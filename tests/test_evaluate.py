@@ -5,7 +5,20 @@ import numpy as np
 import pytest
 import scipy.io
 
-import evaluate
+from landmark.evaluation import (
+    CLOSED,
+    OPEN,
+    SHAKE,
+    SHAKES,
+    Faces,
+    Prediction,
+    find_folders,
+    find_records,
+    measure_gaps,
+    measure_groups,
+    shake_box,
+)
+from landmark.points import nme
 from landmark.pose import estimate_yaw, read_yaw
 
 
@@ -22,7 +35,7 @@ def output(tmp_path_factory, run, records, landmark_pb):
 def test_results_equal_an_independent_computation(output, records, read_records, live_checkpoint, checkpoint_outputs):
     faces = read_records(records / "test.tfrecords")
     outputs = checkpoint_outputs(live_checkpoint, np.stack([crop for _, crop, _, _ in faces]))
-    inter_ocular, box_nme, eyes, groups = [], [], [], []
+    inter_ocular, box_nme, inner, eyes, groups = [], [], [], [], []
     for shares, (name, _, label, (x_min, y_min, x_max, y_max)) in zip(outputs, faces, strict=True):
         sides = np.array([x_max - x_min, y_max - y_min])
         p, q = shares.reshape(68, 2) * sides, label.reshape(68, 2) * sides
@@ -31,6 +44,7 @@ def test_results_equal_an_independent_computation(output, records, read_records,
         eyes.append(errors[36:48].mean() / np.hypot(*(q[36] - q[45])))
         width, height = q.max(0) - q.min(0)
         box_nme.append(errors.mean() / np.sqrt(width * height))
+        inner.append(errors[17:].mean() / np.sqrt(width * height))
         groups.append(name.split("/")[0])
     inter_ocular, groups = np.array(inter_ocular), np.array(groups)
     results = next(iter(json.loads((output[0] / "results.json").read_text())["results"].values()))
@@ -38,25 +52,26 @@ def test_results_equal_an_independent_computation(output, records, read_records,
     assert results["all"]["nme_mean"] == pytest.approx(inter_ocular.mean(), rel=1e-4)
     assert results["all"]["nme_median"] == pytest.approx(np.median(inter_ocular), rel=1e-4)
     assert results["all"]["nme_box"] == pytest.approx(np.mean(box_nme), rel=1e-4)
+    assert results["all"]["nme_inner"] == pytest.approx(np.mean(inner), rel=1e-4)
     assert results["eyes"]["nme_mean"] == pytest.approx(np.mean(eyes), rel=1e-4)
     for group in set(groups):
         assert results[group]["nme_mean"] == pytest.approx(inter_ocular[groups == group].mean(), rel=1e-4)
-    assert results["shaken"]["faces"] == evaluate.SHAKES * len(faces)
+    assert results["shaken"]["faces"] == SHAKES * len(faces)
 
 
 def test_what_is_printed_is_what_is_written(output):
     folder, printed = output
     for name, measures in next(iter(json.loads((folder / "results.json").read_text())["results"].values())).items():
-        line = next(line for line in printed.splitlines() if line.startswith(f"{name} "))
-        assert f"{measures['nme_mean']:.2%}" in line and f" {measures['faces']} " in line
+        line = next(line for line in printed.splitlines() if line[:12].rstrip() == name)
+        assert f"{measures['nme_box']:.2%}" in line and f" {measures['faces']} " in line
     assert "Protocol:" in printed
     assert cv2.imread(str(folder / "worst.png")) is not None
     assert cv2.imread(str(folder / "ced.png")) is not None
 
 
 def test_a_folder_gives_what_its_records_give(tmp_path, small_set, run, records):
-    from_folder = evaluate.find_folders([small_set], "pts_2d")
-    from_records = evaluate.find_records([records / "train.tfrecords", records / "test.tfrecords"])
+    from_folder = find_folders([small_set], "pts_2d")
+    from_records = find_records([records / "train.tfrecords", records / "test.tfrecords"])
     at = {name: i for i, name in enumerate(from_records.names)}
     assert set(at) == set(from_folder.names)
     order = [at[name] for name in from_folder.names]
@@ -68,20 +83,20 @@ def test_a_folder_gives_what_its_records_give(tmp_path, small_set, run, records)
 
 
 def test_shaken_crops_lie_where_their_boxes_say(small_set):
-    faces = evaluate.find_folders([small_set], "pts_2d")
+    faces = find_folders([small_set], "pts_2d")
     moved = []
     rng = np.random.default_rng(0)
     for face, box in zip(faces.read(), faces.boxes, strict=True):
-        crops, boxes = evaluate.shake_box(face, rng.normal(0, evaluate.SHAKE, [evaluate.SHAKES, 4]))
-        assert len(crops) == evaluate.SHAKES
+        crops, boxes = shake_box(face, rng.normal(0, SHAKE, [SHAKES, 4]))
+        assert len(crops) == SHAKES
         moved.append((boxes - box) / np.tile(box[2:] - box[:2], 2))
         picture = cv2.imdecode(np.frombuffer(face.photo, np.uint8), cv2.IMREAD_COLOR)
         padded = np.pad(picture, ((500, 500), (500, 500), (0, 0)))
         for crop, (x_min, y_min, x_max, y_max) in zip(crops, boxes, strict=True):
             cut = padded[y_min + 500 : y_max + 500, x_min + 500 : x_max + 500]
             np.testing.assert_array_equal(crop, cv2.resize(cut, (128, 128), interpolation=cv2.INTER_LINEAR))
-    assert np.std(moved) == pytest.approx(evaluate.SHAKE, rel=0.1)
-    assert np.abs(np.mean(moved, axis=(0, 1))).max() < evaluate.SHAKE / 3
+    assert np.std(moved) == pytest.approx(SHAKE, rel=0.1)
+    assert np.abs(np.mean(moved, axis=(0, 1))).max() < SHAKE / 3
 
 
 def test_yaw_from_the_points_is_near_that_of_the_pose_file(tmp_path, run):
@@ -101,3 +116,48 @@ def test_no_face_to_measure_is_one_line(tmp_path, says):
     (tmp_path / "empty").mkdir()
     assert str(tmp_path / "empty") in says("evaluate", "--data", tmp_path / "empty")
     assert "none.tfrecords" in says("evaluate", "--records", tmp_path / "none.tfrecords")
+
+
+def test_rows_by_yaw_and_expression_hold_the_faces_they_say(make):
+    rng = np.random.default_rng(0)
+    points = np.tile(make.points(0), [60, 1, 1]) + rng.normal(0, 0.1, [60, 68, 2])
+    points[:, 27], points[:, 33] = (200, 100), (200, 200)
+    for above, below in ((37, 41), (38, 40), (43, 47), (44, 46)):
+        points[:, above] = points[:, below] + [0, 100 * CLOSED + 1]
+        points[:7, above] = points[:7, below] + [0, 100 * CLOSED - 1]
+    for above, below in ((61, 67), (62, 66), (63, 65)):
+        points[:, above] = points[:, below] + [0, 100 * OPEN - 1]
+        points[5:25, above] = points[5:25, below] + [0, 100 * OPEN + 1]
+    points[-10:, :17] = np.nan
+    yaws = np.repeat([0, 29, 31, 59, 61, 89], 10).astype(float)
+    boxes = np.tile([0, 0, 400, 500], [60, 1])
+    distances = rng.uniform(1, 9, [60, 1]) * np.where(np.arange(68) < 17, 3, 1)
+    predicted = points + distances[..., None] * [0.6, 0.8]
+    points[3, 45] = points[3, 36]
+    distances = np.linalg.norm(predicted - points, axis=-1)
+    errors = nme(predicted, points, boxes)
+    faces = Faces([f"SET/{i}" for i in range(60)], points, boxes, yaws, "pts_2d", None, None)
+    results = measure_groups(Prediction(errors, distances, errors, []), faces)
+    json.dumps(results, allow_nan=False)
+    assert [results[f"yaw {name}"]["faces"] for name in ("0-30", "30-60", "60-90")] == [20, 20, 20]
+    assert results["eyes closed"]["faces"] == 7 and results["mouth open"]["faces"] == 20
+    assert results["eyes closed"]["nme_inner"] == pytest.approx(errors.inner[:7].mean())
+    assert results["yaw 60-90"]["nme_box"] == pytest.approx(errors.box[40:].mean())
+    assert results["yaws"]["nme_inner"] == pytest.approx(errors.inner.mean())
+    assert results["yaws"]["nme_box"] == pytest.approx(errors.box.mean())
+    assert results["all"]["nme_mean"] == pytest.approx(np.delete(errors.inter_ocular, 3).mean())
+    np.testing.assert_allclose(errors.box[-10:], errors.inner[-10:])  # no label, no error
+
+
+def test_gaps_do_not_depend_on_the_yaw(run, tmp_path):
+    folder = tmp_path / "sample"
+    assert run("data/make_sample.py", "--out", folder, "--faces", 6, "--variants", 4).returncode == 0
+    for face in range(6):
+        paths = sorted(folder.glob(f"landmarks/*/SAMPLE_{face:05}_*.mat"))
+        lids, lips = measure_gaps(np.array([scipy.io.loadmat(path)["pts_2d"].astype(float) for path in paths]))
+        assert np.ptp(lids) < 0.05 and np.ptp(lips) < 0.1
+
+
+def test_points_of_the_other_kind_are_refused(records, landmark_pb, small_set, says):
+    message = says("evaluate", "--pb", landmark_pb, "--data", small_set, "--points", "3d")
+    assert f"{landmark_pb} was trained on pts_2d" in message and "pts_3d" in message

@@ -41,13 +41,17 @@ def test_nme_by_hand():
     predicted = true + [3, 4]
     predicted[1, :34] = true[1, :34]
     boxes = np.array([[-50, -200, 170.5, 346]] * 2)  # of faces of 200 x 400
-    inter_ocular, box = nme(predicted, true, boxes)
+    inter_ocular, box, inner = nme(predicted, true, boxes)
     np.testing.assert_allclose(inter_ocular, [5 / 50, 2.5 / 50])
     np.testing.assert_allclose(box, [5 / 80, 2.5 / 80])
+    np.testing.assert_allclose(inner, [5 / 80, 5 * 34 / 51 / 80])
     true[1, :17] = np.nan  # 17 of the 51 that have a label are right
-    inter_ocular, box = nme(predicted, true, boxes)
+    inter_ocular, box, inner = nme(predicted, true, boxes)
     np.testing.assert_allclose(inter_ocular, [5 / 50, 5 * 34 / 51 / 50])
     np.testing.assert_allclose(box, [5 / 80, 5 * 34 / 51 / np.sqrt(200 * 400)])
+    np.testing.assert_allclose(inner, box)
+    true[0, 45] = true[0, 36]  # some profiles
+    assert np.isnan(nme(predicted, true, boxes).inter_ocular).tolist() == [True, False]
 
 
 def test_face_box_is_the_way_back_from_the_crop():
