@@ -171,6 +171,33 @@ def test_a_checkpoint_and_records_of_other_points_are_refused(trained, records, 
     assert not (tmp_path / "landmark.pb").exists()
 
 
+def test_a_graph_of_the_other_points_says_so_and_loads_as_ever(
+    trained, records, tmp_path, landmark_pb, small_set, says, monkeypatch
+):
+    import freeze_graph
+    from landmark.find import kind_of, load_graph
+
+    shutil.copytree(trained.models, tmp_path / "models")
+    shutil.copytree(records, tmp_path / "records")
+    for path, name in (tmp_path / "models/run.json", "label"), (tmp_path / "records/records.json", "points"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {name: "pts_3d"}))
+    graphs = tmp_path / "2d.pb", tmp_path / "3d.pb"
+    sources = (trained.models, records), (tmp_path / "models", tmp_path / "records")
+    for (models, data), output in zip(sources, graphs, strict=True):
+        arguments = freeze_arguments(data, output, "--models", models, "--tflite", tmp_path / "landmark.tflite")
+        monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
+        freeze_graph.main()
+    assert [kind_of(load_graph(path)) for path in graphs] == ["pts_2d", "pts_3d"]
+    crop = np.full([1, 3, 128, 128], 100, np.float32)
+    outputs = []
+    for path in graphs:
+        net = cv2.dnn.readNetFromTensorflow(str(path))
+        net.setInput(crop)
+        outputs.append(net.forward())
+    np.testing.assert_array_equal(*outputs)
+    assert f"{graphs[1]} was trained on pts_3d" in says("evaluate", "--pb", graphs[1], "--data", small_set)
+
+
 def test_best_goes_before_last_and_checkpoint_before_both(
     records, tmp_path, monkeypatch, live_values, save_variables, crops, checkpoint_outputs
 ):
