@@ -224,8 +224,10 @@ def measure_groups(prediction, faces):
     shares = [prediction.distances / size[:, None] for size in face_sizes(faces.points, faces.boxes)]
     for part, lines in PARTS.items():
         indices = sorted({index for line in lines for index in line})
-        means = (float(np.nanmean(share[:, indices])) for share in shares)
-        results[part] = {"faces": len(faces.names)} | dict(zip(("nme_mean", "nme_box"), means, strict=True))
+        labelled = np.isfinite(prediction.distances[:, indices]).any(1)
+        if labelled.any():
+            means = (float(np.nanmean(share[:, indices])) for share in shares)
+            results[part] = {"faces": int(labelled.sum())} | dict(zip(("nme_mean", "nme_box"), means, strict=True))
     return results | {"shaken": measure_faces(prediction.shaken)}
 
 

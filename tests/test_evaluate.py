@@ -143,6 +143,12 @@ def test_rows_by_yaw_and_expression_hold_the_faces_they_say(make):
     assert results["eyes closed"]["faces"] == 7 and results["mouth open"]["faces"] == 20
     assert results["eyes closed"]["nme_inner"] == pytest.approx(errors.inner[:7].mean())
     assert results["yaw 60-90"]["nme_box"] == pytest.approx(errors.box[40:].mean())
+    assert results["jaw"]["faces"] == 50 and results["eyes"]["faces"] == 60
+    assert results["jaw"]["nme_box"] > 2 * results["eyes"]["nme_box"]
+    points[:, :17] = np.nan
+    assert "jaw" not in measure_groups(
+        Prediction(errors, np.where(np.arange(68) < 17, np.nan, distances), errors, []), faces
+    )
     assert results["yaws"]["nme_inner"] == pytest.approx(errors.inner.mean())
     assert results["yaws"]["nme_box"] == pytest.approx(errors.box.mean())
     assert results["all"]["nme_mean"] == pytest.approx(np.delete(errors.inter_ocular, 3).mean())
