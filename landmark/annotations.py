@@ -179,7 +179,9 @@ def _fit_photo(photo, data, box):
     shift = np.round(scale * (reach - sides / 2))  # of the box in the stored photo
     size = round(2 * reach * scale)
     # cv2.resize, which cuts the crops of contract 2, has pixel centres at halves.
-    offset = matrix @ (0.5 - low) - 0.5 + shift
+    corner, far = np.maximum(0, (low + high) // 2 - 2 * reach), (low + high) // 2 + 2 * reach
+    photo = photo[corner[1] : far[1], corner[0] : far[0]]  # smoothing all of it would take longer than reading it
+    offset = matrix @ (corner + 0.5 - low) - 0.5 + shift
     smooth = cv2.GaussianBlur(photo, (0, 0), 0.4 / scale) if scale < 0.6 else photo
     picture = cv2.warpAffine(smooth, np.column_stack([matrix, offset]), (size, size), flags=cv2.INTER_LINEAR)
     data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
