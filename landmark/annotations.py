@@ -118,7 +118,7 @@ def identify(annotations):
 
 
 def _hash(text):
-    return hashlib.md5(text.encode()).hexdigest()
+    return hashlib.md5(os.fsencode(text)).hexdigest()
 
 
 # Reading a face
