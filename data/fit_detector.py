@@ -39,7 +39,7 @@ def match_faces(detector, annotations):
     for i, annotation in enumerate(tqdm(annotations, unit="face", disable=None)):
         try:
             crop = crop_box(next(iter(read_points(annotation).values())))
-            boxes = detect_boxes(detector, read_picture(annotation.photo)[0])
+            boxes = detect_boxes(detector, read_picture(annotation.photo, stored=True)[0])
         except ValueError as error:
             print(f"{annotation.name}: {error}; left out", file=sys.stderr)
             continue

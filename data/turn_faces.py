@@ -96,7 +96,7 @@ def read_photo(annotation):
         box = np.sqrt(np.ptp(points, axis=0).prod())
         if box < 20:
             raise ValueError(f"the face is too small to turn: {box:.0f} pixels")
-        photo, _ = read_picture(path)
+        photo, _ = read_picture(path, stored=True)
     except ValueError as error:
         raise ValueError(f"{annotation.name} of {path}: {error}") from None
     if photo.shape[:2] != (SIZE, SIZE):

@@ -21,7 +21,7 @@ from landmark.pose import read_yaw
 REAL_SET = Path("data/300W_LP")
 SAMPLE_SET = Path("data/sample")
 TEST_SHARE = 0.1
-MAX_CROP = 10  # a crop this many times its photo's side has points that are not in the photo's pixels
+MOST_OUTSIDE = 0.5  # of the crop's side: a point that leaves the photo further is not in the photo's pixels
 VARIANT = re.compile(r"_\d+$")
 MADE_OF = re.compile("_(Flip|turned)$")  # a set of mirrors; data/turn_faces.py's
 STORED_SIDE = 450  # pixels: the photos of 300W_LP
@@ -118,7 +118,7 @@ def identify(annotations):
 
 
 def _hash(text):
-    return hashlib.md5(text.encode()).hexdigest()
+    return hashlib.md5(os.fsencode(text)).hexdigest()
 
 
 # Reading a face
@@ -146,12 +146,13 @@ def read_face(annotation, kind=KINDS[0]):
         if x_min >= x_max or y_min >= y_max:
             raise ValueError("the points span no area: all alike, or on one line")
         source = annotation.photo
-        photo, data = read_picture(source)
+        photo, data = read_picture(source, stored=True)
         height, width = photo.shape[:2]
         if x_min >= width or y_min >= height or x_max <= 0 or y_max <= 0:
             raise ValueError(f"crop {box} lies wholly outside the photo of {width}x{height}")
-        if x_max - x_min > MAX_CROP * width or y_max - y_min > MAX_CROP * height:
-            raise ValueError(f"crop {box} is over {MAX_CROP} times the photo of {width}x{height}")
+        outside = np.maximum(-points, points - (width, height)) / (x_max - x_min, y_max - y_min)
+        if outside.max() > MOST_OUTSIDE:
+            raise ValueError(f"point {outside.max(1).argmax()} lies far outside the photo of {width}x{height}")
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     label = to_crop(points, box).astype(np.float32)

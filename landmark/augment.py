@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from landmark.files import decode_picture
 from landmark.points import IMAGE_SIZE, JAW, LANDMARKS, MIRROR, WHOLE_CROP, crop_box, face_box, to_photo
 
 
@@ -26,7 +27,7 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
     crops = []
     for i, (image, photo) in enumerate(zip(images, photos, strict=True)):
         if photo:
-            picture, box = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR), boxes[i]
+            picture, box = decode_picture(photo), boxes[i]
         else:
             picture = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
             box = WHOLE_CROP

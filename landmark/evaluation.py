@@ -6,12 +6,11 @@ import sys
 import time
 from collections import namedtuple
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from landmark.annotations import CORES, find_annotations, read_faces
-from landmark.files import read_picture
+from landmark.files import decode_picture, read_picture
 from landmark.find import detect_faces, match_box, predict
 from landmark.formats import read_points
 from landmark.points import (
@@ -123,7 +122,7 @@ def shake_box(face, shakes):
     sides = np.tile(box[2:] - box[:2], 2)
     shaken = cuts = np.round(box + shakes * sides).astype(np.int64)
     if face.photo:
-        picture = cv2.imdecode(np.frombuffer(face.photo, np.uint8), cv2.IMREAD_COLOR)
+        picture = decode_picture(face.photo)
     else:  # the crop is all there is
         picture = face.crop
         cuts = np.round((shaken - np.tile(box[:2], 2)) / sides * IMAGE_SIZE).astype(np.int64)
@@ -181,7 +180,7 @@ def detect_points(session, detector, faces):
     """
     points, seconds = np.full(faces.points.shape, np.nan), []
     for i, annotation in enumerate(tqdm(faces.annotations, "detect", unit="photo", disable=None)):
-        picture, _ = read_picture(annotation.photo)
+        picture, _ = read_picture(annotation.photo, stored=True)
         began = time.perf_counter()
         found = detect_faces(session, detector, picture)
         seconds.append(time.perf_counter() - began)

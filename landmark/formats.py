@@ -14,6 +14,7 @@ import scipy.io
 
 from landmark.points import LANDMARKS
 
+PLACEHOLDERS = 0, -1  # x and y of points that were not found, in some sets
 KINDS = "pts_2d", "pts_3d"  # the jaw on the visible outline; where the jaw is, behind the cheek of a turned head
 PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".JPG", ".PNG", ".JPEG"
 TEXT = {"encoding": "utf-8-sig", "errors": "surrogateescape"}  # spreadsheets put a mark first; names may be any bytes
@@ -64,7 +65,7 @@ def read_points(annotation):
         dict of one of KINDS to float64 [68, 2], x and y in pixels of the photo, whose first is 0, 0.
 
     Raises:
-        ValueError: they cannot be read, are of another number or not finite.
+        ValueError: they cannot be read, are of another number, not finite, or not all there.
     """
     form = FORMATS[annotation.format]
     try:
@@ -77,6 +78,8 @@ def read_points(annotation):
             raise ValueError(f"{kind} is {points.dtype} {list(points.shape)}, not numbers [{LANDMARKS}, 2]")
         if not np.isfinite(points).all():
             raise ValueError(f"{kind} holds NaN or infinite points")
+        if (empty := np.isin(points, PLACEHOLDERS).all(-1)).any():
+            raise ValueError(f"point {empty.argmax()} of {kind} is no place but a placeholder: {points[empty][0]}")
         found[kind] = points.astype(np.float64) - form.origin
     return found
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 from collections import namedtuple
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def to_record(face):
     feature = record.features.feature  # filled in place: a message given to another is copied, 90 KB each time
     feature["image"].bytes_list.value.append(face.crop.tobytes())
     feature["label"].float_list.value.extend(face.label)
-    feature["name"].bytes_list.value.append(face.name.encode())
+    feature["name"].bytes_list.value.append(os.fsencode(face.name))
     feature["box"].int64_list.value.extend(face.box)
     feature["photo"].bytes_list.value.append(face.photo)
     feature["yaw"].float_list.value.append(face.yaw)
@@ -97,7 +98,7 @@ def write_records(annotations, faces, out):
     counts, sums, skipped, preview = [0, 0], _Sums(), [], []
     with contextlib.ExitStack() as files:
         paths = [files.enter_context(whole_file(out / f"{side}.tfrecords")) for side in SIDES]
-        writers = [files.enter_context(tf.io.TFRecordWriter(str(path))) for path in paths]
+        writers = [files.enter_context(tf.io.TFRecordWriter(os.fsencode(path))) for path in paths]
         everyone = zip(is_test, faces, strict=True)
         for side, face in tqdm(everyone, total=len(annotations), unit="face", disable=None):
             if isinstance(face, str):
@@ -110,7 +111,7 @@ def write_records(annotations, faces, out):
             if len(preview) < PREVIEW_CROPS:
                 preview.append(face)
         with whole_file(out / "skipped.txt") as path:
-            path.write_text("".join(f"{line}\n" for line in sorted(skipped)))
+            path.write_bytes(os.fsencode("".join(f"{line}\n" for line in sorted(skipped))))
         if not all(counts):
             raise ValueError(
                 f"{sum(counts)} usable faces of {len(annotations)} are too few to train and test on;"
@@ -160,7 +161,7 @@ def read_records(path):
         ValueError: the file is missing, damaged or holds records of another size; the message names it.
     """
     try:
-        for record in tf.io.tf_record_iterator(str(path)):
+        for record in tf.io.tf_record_iterator(os.fsencode(path)):
             feature = tf.train.Example.FromString(record).features.feature
             image, name, photo = (b"".join(feature[key].bytes_list.value) for key in ("image", "name", "photo"))
             label, box = feature["label"].float_list.value, feature["box"].int64_list.value[:] or WHOLE_CROP
@@ -171,7 +172,7 @@ def read_records(path):
             crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
             yaw = [*feature["yaw"].float_list.value, math.nan][0]
             kind = [*feature["kind"].bytes_list.value, KINDS[0].encode()][0].decode()
-            yield LabelledFace(name.decode() or str(path), crop, np.array(label, np.float32), box, photo, yaw, kind)
+            yield LabelledFace(os.fsdecode(name) or str(path), crop, np.array(label, np.float32), box, photo, yaw, kind)
     except tf.errors.NotFoundError:
         raise ValueError(f"no file {path}: python prepare_tfrecords.py writes the records") from None
     except (tf.errors.OpError, DecodeError):
@@ -253,7 +254,7 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
         tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], NaN for a point without
         one, boxes int64 [N, 4], yaws float32 [N], degrees, 0 where it is not known).
     """
-    dataset = tf.data.TFRecordDataset([str(path) for path in paths])
+    dataset = tf.data.TFRecordDataset([os.fsencode(path) for path in paths])
     if frontal is not None:
 
         def is_frontal(record):

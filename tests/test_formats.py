@@ -1,6 +1,7 @@
 """Each format that --data takes: a small folder of its own making, and a damaged one."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 import scipy.io
 from conftest import REPO
 
+from landmark import records as record_files
 from landmark.annotations import find_annotations, read_face, split_faces
+from landmark.evaluation import find_records
 from landmark.formats import FORMATS, WFLW_68, Annotation, read_points
 from landmark.points import MIRROR, crop_box, to_crop
 
@@ -290,6 +293,24 @@ def test_all_formats_at_once(tmp_path, make, run, read_records):
     assert sum(labelled) == 2 * 4  # 300W_LP and AFLW2000-3D know the jaw of 3d
     assert json.loads((tmp_path / "records.json").read_text())["points"] == "pts_3d"
     assert cv2.imread(str(tmp_path / "preview.png")) is not None
+
+
+@pytest.mark.parametrize("name", ["300W_LP", "points.csv of test_pb.py", "WFLW list"])
+def test_names_that_are_not_utf8_work(name, tmp_path, make, run, read_records):
+    latin = os.fsdecode(b"caf\xe9")
+    folder, out = tmp_path / "own", tmp_path / "out"
+    write_set(folder, name, make)
+    for path in sorted(folder.rglob("face_*")):
+        path.rename(path.with_name(path.name.replace("face", latin)))
+    for path in *folder.rglob("*.csv"), *folder.rglob("*.txt"):
+        path.write_bytes(path.read_bytes().replace(b"face", os.fsencode(latin)))
+    (folder / f"SET/{latin}_100.jpg").write_bytes(b"")
+    done = run("prepare_tfrecords.py", "--data", folder, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert f"SET/{latin}_100.jpg: empty file" in os.fsdecode((out / "skipped.txt").read_bytes())
+    faces = [face for side in ("train", "test") for face in record_files.read_records(out / f"{side}.tfrecords")]
+    assert sorted(face.name for face in faces) == [f"SET/{latin}_{i}00" for i in range(2, 7)]
+    assert len(find_records([out / "train.tfrecords"]).names) == 5 - 1
 
 
 @pytest.mark.skipif(not (SHARED / "WFLW").is_dir(), reason="the real sets are not in ../shared")

@@ -4,8 +4,14 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 import tensorflow.compat.v1 as tf
 from conftest import spec_box, spec_crop
+
+from landmark import records as record_files
+from landmark.augment import augment_batch
+from landmark.evaluation import shake_box
+from landmark.recipe import DEFAULT
 
 
 def test_records_are_the_crops_and_labels_of_their_photos(records, small_set, read_records):
@@ -100,6 +106,14 @@ def damaged(tmp_path_factory, make, run):
         "alike_1_0": np.full((68, 2), 200.0),
     }.items():
         scipy.io.savemat(face(stem, "mat"), {"pts_2d": broken})
+    for stem, index, place in ("at_zero_1_0", 9, (0, 0)), ("at_minus_1_0", 30, (-1, -1)):
+        scipy.io.savemat(face(stem, "mat"), {"pts_2d": np.where(np.arange(68)[:, None] == index, place, points)})
+    face("far_1_0", "jpg", points=np.where(np.arange(68)[:, None] == 67, (225, 1400), points))
+    scipy.io.savemat(face("sparse_1_0", "mat"), {"pts_2d": scipy.sparse.csc_matrix(points)})
+    wide = cv2.imencode(".png", np.zeros((3, 70_000, 3), np.uint8))[1]
+    face("wide_1_0", "jpg").write_bytes(wide.tobytes())
+    claims = cv2.imencode(".bmp", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    face("claims_1_0", "jpg").write_bytes(claims[:18] + (60_000).to_bytes(4, "little") * 2 + claims[26:])
     face("missing_1_0", "jpg").unlink()
     face("empty_1_0", "jpg").write_bytes(b"")
     for stem, share in ("cut_1_0", 0.5), ("cut_in_header_1_0", 0.01):
@@ -135,6 +149,39 @@ def test_good_faces_among_damaged_ones_are_kept(damaged, read_records):
     assert box[0] < 0 and box[1] < 0
     assert not crop[:5].any() and not crop[:, :5].any() and crop[-20:, -20:].any()
     assert not list(out.glob(".*"))
+
+
+def test_a_folder_with_damaged_files_is_measured_without_them(damaged, run, landmark_pb):
+    bad, good, out, _ = damaged
+    folder = next(iter(bad.values())).parents[2]
+    done = run("evaluate.py", "--pb", landmark_pb, "--data", folder)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.endswith("; left out")]
+    assert len(said) == len(bad)
+    assert next(line for line in done.stdout.splitlines() if line.startswith("all ")).split()[1] == str(len(good))
+
+
+def test_labels_are_in_stored_pixels_whatever_exif_says(tmp_path, make, small_set, run, read_records):
+    folder, out = tmp_path / "turned", tmp_path / "out"
+    exif = b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0%c\0\0\0\0\0\0"
+    for i in range(12):
+        photo = make.photo(i, 700 if i % 2 else 400, 300)  # some are cut
+        _, jpg = make.face(folder, "SET", f"face_{i}_0", i, make.points(i, (150, 200)), photo)
+        data = jpg.read_bytes()
+        jpg.write_bytes(data[:2] + exif % (i % 8 + 1) + data[2:])
+    assert run("prepare_tfrecords.py", "--data", folder, "--out", out).returncode == 0
+    for name, crop, _, _ in read_records(out / "train.tfrecords") + read_records(out / "test.tfrecords"):
+        stem = name.partition("/")[2]
+        points = scipy.io.loadmat(folder / f"landmarks/SET/{stem}_pts.mat")["pts_2d"]
+        photo = cv2.imread(str(folder / f"SET/{stem}.jpg"), cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_COLOR)
+        np.testing.assert_array_equal(crop, spec_crop(photo, spec_box(points)))
+    for face in record_files.read_records(out / "train.tfrecords"):
+        crops = [*shake_box(face, np.zeros([1, 4]))[0]]
+        batch = np.array([face.box]), [face.photo]
+        plain = [augment_batch(DEFAULT, seed, 0, [b""], face.label[None].copy(), *batch)[0][0] for seed in range(8)]
+        crops.append(min(plain, key=lambda crop: np.abs(crop.astype(int) - face.crop).mean()))  # some are mirrored
+        for crop in crops:
+            assert np.abs(crop.astype(int) - face.crop).mean() < 4
 
 
 def test_nothing_usable_is_one_line_and_no_records(tmp_path, make, run):
