@@ -266,29 +266,6 @@ def rotation(pitch, yaw, roll):
     return flip @ rx @ ry @ rz @ flip
 
 
-def outline_vertices(points, down):
-    """Which vertex each jaw point is seen at, a dict, from all vertices in the image (V, 2) and the direction of the
-    head's chin there (2,).
-
-    A jaw point slides along its row over the cheek to the place that is outermost in the image: the point
-    itself, unless the head turns that side away.
-    """
-    across, seen = np.array([down[1], -down[0]]), {}
-    for jaw, row in head()["slides"].items():
-        lean = 1.15 * min(jaw, 16 - jaw) / 7  # outwards is sideways at the ear, and more and more down at the chin
-        outwards = np.sign(jaw - 8) * np.cos(lean) * across + np.sin(lean) * down
-        seen[jaw] = row[np.argmax(points[row] @ outwards)]
-    return seen
-
-
-def visible_outline(points, down):
-    """pts_2d (68, 2): the landmarks, with the jaw where outline_vertices sees it; parameters as there."""
-    out = points[:68].copy()
-    for jaw, vertex in outline_vertices(points, down).items():
-        out[jaw] = points[vertex]
-    return out
-
-
 def runs(first, last):
     """All whole numbers first..last of many runs, one after another: (N,) float32; and whose each is (N,)."""
     count = np.maximum(0, last - first + 1).astype(np.int32)

@@ -35,7 +35,6 @@ from head import (  # first: it sets how many threads NumPy takes
     shape_face,
     smoothstep,
     spline,
-    visible_outline,
     write_files,
 )
 
@@ -346,6 +345,21 @@ def backdrop(rng):
     image = cv2.blur(image, (int(rng.integers(1, 14)),) * 2)
     image *= 1 + rng.uniform(0, 0.07) * pick(noise["clouds"][rng.integers(0, 3)], rng, half, half)[..., None]
     return cv2.convertScaleAbs(cv2.resize(image, (SIZE, SIZE)), alpha=255)
+
+
+def visible_outline(points, down):
+    """pts_2d (68, 2) from all vertices in the image (V, 2) and the direction of the head's chin there (2,).
+
+    A jaw point slides along its row over the cheek to the place that is outermost in the image: the point
+    itself, unless the head turns that side away.
+    """
+    out = points[:68].copy()
+    across = np.array([down[1], -down[0]])
+    for jaw, row in head()["slides"].items():
+        lean = 1.15 * min(jaw, 16 - jaw) / 7  # outwards is sideways at the ear, and more and more down at the chin
+        outwards = np.sign(jaw - 8) * np.cos(lean) * across + np.sin(lean) * down
+        out[jaw] = points[row[np.argmax(points[row] @ outwards)]]
+    return out
 
 
 def render_face(seed, face, variants):

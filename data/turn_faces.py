@@ -23,23 +23,10 @@ import os
 import shutil
 import sys
 import tempfile
-from collections import namedtuple
-from functools import cache
 from pathlib import Path
 
-from head import (  # first: it sets how many threads NumPy takes
-    SIZE,
-    grid_triangles,
-    head,
-    outline_vertices,
-    quiet,
-    rasterize,
-    rotation,
-    shape_face,
-    smoothstep,
-    visible_outline,
-    write_files,
-)
+from fit_head import angles, aside, fit_head, prior, see
+from head import SIZE, grid_triangles, head, quiet, rasterize, rotation, smoothstep, write_files  # first, as fit_head
 
 import cv2  # isort: skip
 import numpy as np  # isort: skip
@@ -50,9 +37,7 @@ from landmark.annotations import find_annotations, identify  # noqa: E402
 from landmark.files import one_line, read_picture  # noqa: E402
 from landmark.formats import read_points  # noqa: E402
 
-INNER = slice(17, 68)  # the points that are where they seem: the jaw's slide over a turned cheek
 BOX = 190  # pixels, sqrt(w * h) of a face's points in a photo that has to be scaled: as in 300W_LP
-PRIOR_FACES = 400
 FARTHEST = 35  # degrees: a photo turned further hides too much of the face
 AHEAD = (
     4  # degrees: a face that looks less far aside turns both ways; one that looks further would show its hidden cheek
@@ -64,9 +49,6 @@ STEP, RIM = 3, 150  # pixels between vertices of the sheet; how far from the hea
 ROUND = [-10, -4, 8, 12], [1, -2, -2, 3]
 SLOPE = 3.5  # centimetres beyond the outline where that depth is reached
 EDGE = 6  # pixels apart in the photo and neighbours in the picture: something ends there
-
-# vertices (V, 3) centimetres; scale, pixels per centimetre; turn (3, 3), the pose; origin (2,), the head's in the photo
-Fit = namedtuple("Fit", "vertices scale turn origin")
 
 
 # ---- reading ----
@@ -110,78 +92,6 @@ def read_photo(annotation):
 
 def jpeg(photo):
     return cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-
-
-# ---- the head in the photo ----
-
-
-@cache
-def prior():
-    """Mean (C, 3) and covariance (3C, 3C) of the controls over heads, square centimetres.
-
-    The faces that make_sample.py draws, twice as different from each other, and something smooth (Gaussian, 5 cm)
-    that real faces have and they have not.
-    """
-    rng = np.random.default_rng(0)
-    faces = np.array([shape_face(rng)[0] for _ in range(PRIOR_FACES)])
-    mean, base = faces.mean(0), head()["controls"]
-    spread = 2 * (faces - mean).reshape(PRIOR_FACES, -1)
-    apart = ((base[:, None] - base) ** 2).sum(-1)
-    smooth = 0.3**2 * np.kron(np.exp(-apart / (2 * 5**2)), np.eye(3))
-    return mean, spread.T @ spread / PRIOR_FACES + smooth
-
-
-def fit_pose(model, points):
-    """The weak-perspective pose of points (N, 3), centimetres, seen at (N, 2), pixels: scale, turn (3, 3), origin (2,).
-
-    Least squares: each round gives the seen points the model's depth and fits a rotation (Kabsch).
-    """
-    middle, seen_middle = model.mean(0), points.mean(0)
-    model, seen = model - middle, points - seen_middle
-    u, s, vt = np.linalg.svd(np.linalg.lstsq(model, seen, rcond=None)[0].T, full_matrices=False)
-    scale, turn = s.mean(), u @ vt
-    turn = np.array([*turn, np.cross(*turn)])
-    for _ in range(25):
-        u, _, vt = np.linalg.svd(np.c_[seen, scale * model @ turn[2]].T @ model)
-        turn = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
-        flat = model @ turn[:2].T
-        scale = (flat * seen).sum() / (flat**2).sum()
-    return scale, turn, seen_middle - scale * turn[:2] @ middle
-
-
-def fit_head(points, is_outline=True):
-    """The likeliest head and pose for the points of a photo (68, 2): a Fit; is_outline: whether their jaw is where its
-    outline is seen, as pts_2d of contract 1.
-
-    Each round fits the pose, sees which vertices the jaw's points lie on, and takes the controls' mean given the points
-    (a Gaussian with the covariance of prior(); points are good to half a millimetre).
-    """
-    mean, covariance = prior()
-    controls, matrix = mean, head()["matrix"]
-    for _ in range(4):
-        scale, turn, origin = fit_pose(controls[INNER], points[INNER])
-        seen = np.eye(68, len(mean))
-        outline = outline_vertices(scale * (matrix @ controls) @ turn[:2].T, turn[:2, 1]) if is_outline else {}
-        for jaw, vertex in outline.items():
-            seen[jaw] = matrix[vertex]
-        view = np.kron(seen, scale * turn[:2])  # (136, 3C): controls to points
-        gain = view @ covariance
-        missed = points - origin - scale * seen @ mean @ turn[:2].T
-        noise = (0.05 * scale) ** 2 * np.eye(136)
-        controls = mean + (gain.T @ np.linalg.solve(gain @ view.T + noise, missed.ravel())).reshape(-1, 3)
-    return Fit(matrix @ controls, *fit_pose(controls[INNER], points[INNER]))
-
-
-def angles(turn):
-    """Pitch, yaw and roll, radians, of a rotation (3, 3): the way back from head.rotation."""
-    flip = np.diag([1.0, -1, 1])
-    r = flip @ turn @ flip
-    return np.arctan2(r[1, 2], r[2, 2]), -np.arcsin(np.clip(r[0, 2], -1, 1)), np.arctan2(r[0, 1], r[0, 0])
-
-
-def aside(turn):
-    """How far a head is turned about its own vertical axis, degrees, signed as yaw: its yaw if it is upright."""
-    return np.rad2deg(np.arctan2(turn[2, 0], turn[2, 2]))
 
 
 # ---- turning ----
@@ -239,8 +149,7 @@ def turn_photo(photo, fit, turn, rubber=None):
     picture = cv2.remap(photo, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     jump = cv2.morphologyEx(where, cv2.MORPH_GRADIENT, np.ones((3, 3))).max(-1) > EDGE
     picture[jump] = cv2.GaussianBlur(picture, (3, 3), 0)[jump]  # the z-buffer's edges are stairs
-    points = fit.scale * (fit.vertices @ turn[:2].T) + fit.origin
-    return picture, visible_outline(points, turn[:2, 1]), points[:68]
+    return picture, *see(fit, turn)
 
 
 def choose_turns(rng, fit, variants):

@@ -1,0 +1,179 @@
+"""The head of head.py in a photo: its shape and pose from the 68 points, and where a camera sees them.
+
+The likeliest head has the mean shape of 300W_LP's and differs from it as the heads that make_sample.py draws.
+"""
+
+from collections import namedtuple
+from functools import cache
+
+from head import flat, head, shape_face, spline  # first: it sets how many threads NumPy takes
+
+import numpy as np  # isort: skip
+
+INNER = slice(17, 68)  # the points that are where they seem: the jaw's slide over a turned cheek
+PRIOR_FACES = 400
+ROW = 24  # points of an outline's row
+
+# The mean head of the authors' variants, centimetres, in the space of head.py: landmark, its mirror, x, y, z of the
+# landmark. From the training faces of 300W_LP's IBUG: the pts_3d of a face's variants are parallel views of one rigid
+# head, which give its shape and their poses (Tomasi, Kanade, "Shape and Motion from Image Streams under Orthography",
+# IJCV 1992); the heads are aligned by brows, nose and eyes, and made symmetric.
+MEAN = np.array([
+    [16, 0, 7.28, 0.90, 0.62], [15, 1, 7.09, 2.89, 0.97], [14, 2, 6.75, 4.71, 1.24], [13, 3, 6.39, 6.41, 1.65],
+    [12, 4, 5.87, 8.27, 2.55], [11, 5, 4.92, 9.72, 4.14], [10, 6, 3.75, 10.63, 6.04], [9, 7, 2.23, 11.42, 7.82],
+    [8, 8, 0, 11.89, 8.56],
+    [26, 17, 5.72, -1.60, 6.77], [25, 18, 4.89, -2.33, 7.92], [24, 19, 3.81, -2.60, 8.73], [23, 20, 2.79, -2.54, 9.25],
+    [22, 21, 1.87, -2.30, 9.52],
+    [27, 27, 0, -0.20, 9.95], [28, 28, 0, 1.01, 10.94], [29, 29, 0, 2.12, 11.96], [30, 30, 0, 3.13, 12.24],
+    [35, 31, 1.24, 4.26, 10.06], [34, 32, 0.72, 4.31, 10.53], [33, 33, 0, 4.42, 10.75],
+    [45, 36, 4.38, -0.08, 7.58], [44, 37, 3.71, -0.51, 8.36], [43, 38, 2.75, -0.51, 8.39],
+    [42, 39, 1.89, -0.04, 8.16], [47, 40, 2.69, 0.17, 8.40], [46, 41, 3.68, 0.20, 8.18],
+    [54, 48, 2.73, 6.94, 8.65], [53, 49, 1.82, 6.10, 9.99], [52, 50, 0.62, 5.59, 10.71], [51, 51, 0, 5.70, 10.79],
+    [57, 57, 0, 8.25, 10.29], [56, 58, 0.93, 8.16, 10.17], [55, 59, 1.76, 7.74, 9.65],
+    [64, 60, 2.52, 6.90, 8.68], [63, 61, 0.83, 6.35, 10.20], [62, 62, 0, 6.28, 10.43],
+    [66, 66, 0, 7.37, 10.15], [65, 67, 0.83, 7.29, 10.00],
+])  # fmt: skip
+# The rows that their jaw's points 16, 15, ... 9 slide along when that side is turned away: a level line over the cheek
+# to the nose, the lips and the chin. Where pts_2d lie on average at yaws of 25, 40, 55, 70 and 85 degrees.
+ROWS = np.array([
+    [[6.4, 0.8, 5.4], [5.4, 0.7, 6.8], [4.7, 0.6, 7.6], [3.8, 0.6, 8.2], [1.8, 0.6, 8.8]],
+    [[6.2, 2.6, 6.3], [5.5, 2.7, 7.5], [4.9, 2.8, 8.0], [3.3, 2.7, 8.9], [2.2, 2.7, 9.3]],
+    [[5.9, 4.3, 6.5], [5.1, 4.3, 7.8], [4.5, 4.4, 8.4], [3.4, 4.5, 9.1], [2.6, 4.6, 9.4]],
+    [[5.7, 6.0, 6.0], [4.5, 6.0, 7.9], [3.0, 5.9, 9.4], [1.0, 5.9, 10.5], [0.2, 5.9, 10.8]],
+    [[5.4, 8.0, 5.8], [4.3, 8.0, 7.4], [3.5, 8.2, 8.4], [2.0, 8.6, 9.5], [1.5, 8.6, 9.9]],
+    [[4.5, 9.6, 6.2], [3.4, 9.6, 7.8], [2.6, 9.9, 8.7], [1.6, 10.1, 9.5], [1.1, 10.1, 9.8]],
+    [[3.5, 10.5, 7.0], [2.6, 10.6, 8.3], [2.1, 10.7, 9.0], [1.6, 10.7, 9.5], [1.1, 10.8, 9.7]],
+    [[2.3, 11.3, 8.1], [2.0, 11.3, 8.5], [1.6, 11.3, 8.9], [1.1, 11.3, 9.2], [0.6, 11.3, 9.4]],
+])  # fmt: skip
+
+# vertices (V, 3) and rows (17, ROW, 3), centimetres; scale, pixels per centimetre; turn (3, 3), the pose; origin (2,),
+# the head's in the photo
+Fit = namedtuple("Fit", "vertices rows scale turn origin")
+
+
+@cache
+def prior():
+    """Heads as a Gaussian.
+
+    Returns: mean (C, 3) and covariance (3C, 3C) of the controls, centimetres: the covariance of the faces that
+    make_sample.py draws, and of something smooth that real faces have and they have not; rows (17, ROW, C), controls to
+    the points of each jaw landmark's row, itself first.
+    """
+    rng = np.random.default_rng(0)
+    faces = np.array([shape_face(rng)[0] for _ in range(PRIOR_FACES)]).reshape(PRIOR_FACES, -1)
+    covariance = np.cov(faces.T, bias=True) + 0.3**2 * smooth(5)
+
+    matrix = head()["matrix"]
+    landmarks = np.zeros((68, 3))
+    landmarks[MEAN[:, 1].astype(int)] = MEAN[:, 2:] * [-1, 1, 1]
+    landmarks[MEAN[:, 0].astype(int)] = MEAN[:, 2:]
+    rows, bends = np.repeat(matrix[:17, None], ROW, 1), [[], []]
+    ends = np.linspace(0, 1, 1 + ROWS.shape[1])
+    for right, row in enumerate(ROWS):
+        for jaw, side in (16 - right, 1), (right, -1):
+            places = np.concatenate([landmarks[[jaw]], row * [side, 1, 1]])
+            # on the flat map a landmark stays where head.py has it, and the places beside it with it
+            path = flat(places)
+            path += (1 - ends[:, None]) * (head()["uv"][jaw] - path[0])
+            way = np.stack([np.interp(np.linspace(0, 1, ROW), ends, axis) for axis in path.T], 1)
+            rows[jaw, 1:] = spline(head()["uv"], way[1:])
+            bends[0].append(spline(head()["uv"], path[1:]))
+            bends[1].append(places[1:])
+    seen = np.kron(np.concatenate([matrix[:68], *bends[0]]), np.eye(3))
+    places = np.concatenate([landmarks, *bends[1]]).ravel()
+    mean = likeliest(head()["controls"], smooth(2), seen, places, 0.1**2 * np.eye(len(places)))
+    return mean, covariance, rows
+
+
+def smooth(length):
+    """Covariance (3C, 3C) of moves of the controls that are 1 cm large and smooth over a length in centimetres."""
+    controls = head()["controls"]
+    apart = ((controls[:, None] - controls) ** 2).sum(-1)
+    return np.kron(np.exp(-apart / (2 * length**2)), np.eye(3))
+
+
+def likeliest(mean, covariance, view, places, noise):
+    """The mean (C, 3) of the controls, a Gaussian, given places (N,) = view (N, 3C) @ controls + noise (N, N)."""
+    gain = view @ covariance
+    missed = places - view @ mean.ravel()
+    return mean + (gain.T @ np.linalg.solve(gain @ view.T + noise, missed)).reshape(-1, 3)
+
+
+def fit_pose(model, points):
+    """The weak-perspective pose of points (N, 3), centimetres, seen at (N, 2), pixels: scale, turn (3, 3), origin (2,).
+
+    Least squares: each round gives the seen points the model's depth and fits a rotation (Kabsch).
+    """
+    middle, seen_middle = model.mean(0), points.mean(0)
+    model, seen = model - middle, points - seen_middle
+    u, s, vt = np.linalg.svd(np.linalg.lstsq(model, seen, rcond=None)[0].T, full_matrices=False)
+    scale, turn = s.mean(), u @ vt
+    turn = np.array([*turn, np.cross(*turn)])
+    for _ in range(25):
+        u, _, vt = np.linalg.svd(np.c_[seen, scale * model @ turn[2]].T @ model)
+        turn = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
+        flat_model = model @ turn[:2].T
+        scale = (flat_model * seen).sum() / (flat_model**2).sum()
+    return scale, turn, seen_middle - scale * turn[:2] @ middle
+
+
+def outline(rows, turn):
+    """Which point of its row each jaw landmark is seen at, on the side that is turned away: dict of landmark to number.
+
+    The outermost, level with the head. The other side's landmarks are where they are.
+    """
+    down = turn[:2, 1] / np.linalg.norm(turn[:2, 1])
+    across = np.array([down[1], -down[0]])
+    side = np.sign(turn[:2, 2] @ across)  # where the nose points
+    away = range(8) if side < 0 else range(9, 17)
+    return {jaw: np.argmax(side * rows[jaw] @ turn[:2].T @ across) for jaw in away}
+
+
+def see(fit, turn):
+    """pts_2d and pts_3d (68, 2) of a head in a pose (3, 3), pixels."""
+    pts_3d = fit.vertices[:68]
+    pts_2d = pts_3d.copy()
+    for jaw, number in outline(fit.rows, turn).items():
+        pts_2d[jaw] = fit.rows[jaw, number]
+    return [fit.scale * points @ turn[:2].T + fit.origin for points in (pts_2d, pts_3d)]
+
+
+def fit_head(points, is_outline=True):
+    """The likeliest head and pose for the points of a photo (68, 2): a Fit; is_outline: whether their jaw is where its
+    outline is seen, as pts_2d of contract 1.
+
+    Each round fits the pose, without the jaw that has slid; sees where on their rows its points lie; and takes the
+    controls' mean given the points. These are good to half a millimetre, those of the outline to one across it and to
+    five along it, where nothing holds them.
+    """
+    mean, covariance, rows = prior()
+    controls, matrix = mean, head()["matrix"]
+    scale, turn, origin = fit_pose((matrix[:68] @ mean)[INNER], points[INNER])
+    for _ in range(4):
+        slid = outline(rows @ controls, turn) if is_outline else {}
+        seen = matrix[:68].copy()
+        for jaw, number in slid.items():
+            seen[jaw] = rows[jaw, number]
+        stay = np.setdiff1d(np.arange(68), list(slid))
+        scale, turn, origin = fit_pose((seen @ controls)[stay], points[stay])
+        down = turn[:2, 1] / np.linalg.norm(turn[:2, 1])
+        good = np.full((68, 2), 0.05)  # down and across the head, centimetres
+        good[list(slid)] = 0.5, 0.1
+        noise = np.zeros((68, 2, 68, 2))
+        axes = np.array([down, [down[1], -down[0]]])
+        noise[range(68), :, range(68)] = np.einsum("nk,ki,kj->nij", (scale * good) ** 2, axes, axes)
+        view = np.kron(seen, scale * turn[:2])  # (136, 3C): controls to points
+        controls = likeliest(mean, covariance, view, (points - origin).ravel(), noise.reshape(136, 136))
+    return Fit(matrix @ controls, rows @ controls, *fit_pose((seen @ controls)[stay], points[stay]))
+
+
+def angles(turn):
+    """Pitch, yaw and roll, radians, of a rotation (3, 3): the way back from head.rotation."""
+    flip = np.diag([1.0, -1, 1])
+    r = flip @ turn @ flip
+    return np.arctan2(r[1, 2], r[2, 2]), -np.arcsin(np.clip(r[0, 2], -1, 1)), np.arctan2(r[0, 1], r[0, 0])
+
+
+def aside(turn):
+    """How far a head is turned about its own vertical axis, degrees, signed as yaw: its yaw if it is upright."""
+    return np.rad2deg(np.arctan2(turn[2, 0], turn[2, 2]))
