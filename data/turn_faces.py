@@ -118,7 +118,11 @@ def sheet(fit):
     nearest = np.zeros(label.max() + 1, np.float32)
     nearest[label[~outside]] = space[~outside]
     space = nearest[label]
-    space = np.where(outside, cv2.GaussianBlur(space, (0, 0), 5), space)
+    # at its outline the head's depth changes fast, and differently from row to row: smooth it along the outline
+    weight = cv2.GaussianBlur(outside.astype(np.float32), (0, 0), 8)
+    level = cv2.GaussianBlur(np.where(outside, space, 0), (0, 0), 8) / np.maximum(weight, 1e-6)
+    edge = smoothstep(1 - cv2.distanceTransform((~outside).astype(np.uint8), cv2.DIST_L2, 5) / 14)
+    space = space + edge * (level - space)
 
     inside = np.arange(RIM, RIM + SIZE + 1, STEP)
     line = np.r_[0:RIM:15, inside, RIM + SIZE + 15 : side : 15, side - 1]
@@ -155,17 +159,16 @@ def turn_photo(photo, fit, turn, rubber=None):
 def choose_turns(rng, fit, variants):
     """Random poses (variants, 3, 3) for a photo's head: less than last to most turned, evenly spread over TURN.
 
-    The head turns about its own vertical axis, so that it stays on the neck the photo shows, and nods a little.
+    The camera moves up or down a little; the head turns about its own vertical axis, so that it stays on the neck that
+    the photo shows.
     """
     now = aside(fit.turn)
     first = abs(now) + TURN[0]
     turned = first + (np.arange(variants) + rng.random(variants)) / variants * (TURN[1] - first)
     way = np.sign(now) if abs(now) > AHEAD else rng.choice([-1, 1]) * (-1) ** np.arange(variants)
-    nods = rng.normal(0, NOD, variants).clip(-2 * NOD, 2 * NOD)
-    return [
-        fit.turn @ rotation(0, yaw, 0) @ rotation(nod, 0, 0)
-        for yaw, nod in np.deg2rad(np.stack([way * turned - now, nods], 1))
-    ]
+    starts = [rotation(nod, 0, 0) @ fit.turn for nod in np.deg2rad(NOD) * rng.normal(0, 1, variants).clip(-2, 2)]
+    yaws = np.deg2rad(way * turned - [aside(start) for start in starts])
+    return [start @ rotation(0, yaw, 0) for start, yaw in zip(starts, yaws, strict=True)]
 
 
 # ---- files ----
