@@ -79,9 +79,9 @@ def prior():
             rows[jaw, 1:] = spline(head()["uv"], way[1:])
             bends[0].append(spline(head()["uv"], path[1:]))
             bends[1].append(places[1:])
-    seen = np.kron(np.concatenate([matrix[:68], *bends[0]]), np.eye(3))
+    view = np.kron(np.concatenate([matrix[:68], *bends[0]]), np.eye(3))
     places = np.concatenate([landmarks, *bends[1]]).ravel()
-    mean = likeliest(head()["controls"], smooth(2), seen, places, 0.1**2 * np.eye(len(places)))
+    mean = likeliest(head()["controls"], smooth(2), view, places, 0.1**2 * np.eye(len(places)))
     return mean, covariance, rows
 
 
@@ -129,13 +129,17 @@ def outline(rows, turn):
     return {jaw: np.argmax(side * rows[jaw] @ turn[:2].T @ across) for jaw in away}
 
 
+def seen_places(fit, turn):
+    """What is seen as the 68 points in a pose (3, 3): places on the head (68, 3), centimetres."""
+    places = fit.vertices[:68].copy()
+    for jaw, number in outline(fit.rows, turn).items():
+        places[jaw] = fit.rows[jaw, number]
+    return places
+
+
 def see(fit, turn):
     """pts_2d and pts_3d (68, 2) of a head in a pose (3, 3), pixels."""
-    pts_3d = fit.vertices[:68]
-    pts_2d = pts_3d.copy()
-    for jaw, number in outline(fit.rows, turn).items():
-        pts_2d[jaw] = fit.rows[jaw, number]
-    return [fit.scale * points @ turn[:2].T + fit.origin for points in (pts_2d, pts_3d)]
+    return [fit.scale * places @ turn[:2].T + fit.origin for places in (seen_places(fit, turn), fit.vertices[:68])]
 
 
 def fit_head(points, is_outline=True):
@@ -151,20 +155,20 @@ def fit_head(points, is_outline=True):
     scale, turn, origin = fit_pose((matrix[:68] @ mean)[INNER], points[INNER])
     for _ in range(4):
         slid = outline(rows @ controls, turn) if is_outline else {}
-        seen = matrix[:68].copy()
+        shown = matrix[:68].copy()
         for jaw, number in slid.items():
-            seen[jaw] = rows[jaw, number]
+            shown[jaw] = rows[jaw, number]
         stay = np.setdiff1d(np.arange(68), list(slid))
-        scale, turn, origin = fit_pose((seen @ controls)[stay], points[stay])
+        scale, turn, origin = fit_pose((shown @ controls)[stay], points[stay])
         down = turn[:2, 1] / np.linalg.norm(turn[:2, 1])
         good = np.full((68, 2), 0.05)  # down and across the head, centimetres
         good[list(slid)] = 0.5, 0.1
         noise = np.zeros((68, 2, 68, 2))
         axes = np.array([down, [down[1], -down[0]]])
         noise[range(68), :, range(68)] = np.einsum("nk,ki,kj->nij", (scale * good) ** 2, axes, axes)
-        view = np.kron(seen, scale * turn[:2])  # (136, 3C): controls to points
+        view = np.kron(shown, scale * turn[:2])  # (136, 3C): controls to points
         controls = likeliest(mean, covariance, view, (points - origin).ravel(), noise.reshape(136, 136))
-    return Fit(matrix @ controls, rows @ controls, *fit_pose((seen @ controls)[stay], points[stay]))
+    return Fit(matrix @ controls, rows @ controls, *fit_pose((shown @ controls)[stay], points[stay]))
 
 
 def angles(turn):

@@ -25,7 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fit_head import angles, aside, fit_head, prior, see
+from fit_head import angles, aside, fit_head, prior, see, seen_places
 from head import SIZE, grid_triangles, head, quiet, rasterize, rotation, smoothstep, write_files  # first, as fit_head
 
 import cv2  # isort: skip
@@ -47,6 +47,7 @@ NOD = 5  # degrees, standard deviation
 STEP, RIM = 3, 150  # pixels between vertices of the sheet; how far from the head, and past the photo, it is moved
 # down from the eyes: depth, both centimetres, of what is seen round the head: hair, the back of the head, the neck
 ROUND = [-10, -4, 8, 12], [1, -2, -2, 3]
+NEAR = 1  # centimetres from a landmark to where its depth no longer counts
 SLOPE = 3.5  # centimetres beyond the outline where that depth is reached
 EDGE = 6  # pixels apart in the photo and neighbours in the picture: something ends there
 
@@ -104,10 +105,9 @@ def sheet(fit):
     much they follow the head (N,) 0..1; triangles (T, 3).
     """
     side = SIZE + 2 * RIM
-    seen = fit.vertices @ fit.turn.T
-    mesh = head()
+    view, mesh = fit.vertices @ fit.turn.T, head()
     triangles = np.concatenate([mesh["tri"], mesh["openings"]])
-    pixels, depth = rasterize(fit.scale * seen[:, :2] + fit.origin, seen[:, 2:].astype(np.float32), triangles, 0)
+    pixels, depth = rasterize(fit.scale * view[:, :2] + fit.origin, view[:, 2:].astype(np.float32), triangles, 0)
     space = np.full(SIZE * SIZE, np.nan, np.float32)
     space[pixels] = depth[:, 0]
     space = cv2.copyMakeBorder(space.reshape(SIZE, SIZE), *[RIM] * 4, cv2.BORDER_CONSTANT, value=np.nan)
@@ -121,7 +121,8 @@ def sheet(fit):
     # at its outline the head's depth changes fast, and differently from row to row: smooth it along the outline
     weight = cv2.GaussianBlur(outside.astype(np.float32), (0, 0), 8)
     level = cv2.GaussianBlur(np.where(outside, space, 0), (0, 0), 8) / np.maximum(weight, 1e-6)
-    edge = smoothstep(1 - cv2.distanceTransform((~outside).astype(np.uint8), cv2.DIST_L2, 5) / 14)
+    edge = smoothstep(1 - cv2.distanceTransform((~outside).astype(np.uint8), cv2.DIST_L2, 5) / 8)
+    edge *= smoothstep((7 - level) / 4)  # the cheeks', not the chin's
     space = space + edge * (level - space)
 
     inside = np.arange(RIM, RIM + SIZE + 1, STEP)
@@ -133,6 +134,12 @@ def sheet(fit):
     flat = (place - fit.origin) / fit.scale
     beyond = np.interp(flat @ fit.turn[:2, 1], *ROUND)
     space = space + smoothstep(away / fit.scale / SLOPE) * (beyond - space)
+    # through the landmarks, whose depth is known where the outline's is not
+    marks = seen_places(fit, fit.turn) @ fit.turn.T
+    apart = [((flat[:, None] - marks[:, :2]) ** 2).sum(-1), ((marks[:, None, :2] - marks[:, :2]) ** 2).sum(-1)]
+    near = [np.exp(-distance / (2 * NEAR**2)) for distance in apart]
+    middle = np.argmin(apart[0], 0)
+    space = space + near[0] @ np.linalg.solve(near[1] + 0.1 * np.eye(68), marks[:, 2] - space[middle])
     return place, np.c_[flat, space] @ fit.turn, follow, grid_triangles(len(line), len(line), 0)
 
 

@@ -1,0 +1,115 @@
+"""Measures turned faces against the variants that 300W_LP's authors made: mean distance of their points over the box.
+
+Usage:
+    python bench/turned.py --data ~/300W_LP          # half a minute
+
+The head that data/turn_faces.py fits to a photo is turned by the rotation between the photo and each variant. The
+variants' pts_3d are parallel views of one rigid head, so they tell this rotation exactly (Tomasi, Kanade, "Shape and
+Motion from Image Streams under Orthography", IJCV 1992).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("data", "")]
+from fit_head import aside, fit_head, see  # noqa: E402  # first: it sets how many threads NumPy takes
+
+import numpy as np  # noqa: E402  # isort: skip
+
+from landmark.annotations import find_annotations, identify  # noqa: E402
+from landmark.files import one_line  # noqa: E402
+from landmark.formats import KINDS, read_points  # noqa: E402
+from landmark.points import JAW  # noqa: E402
+from landmark.pose import YAWS  # noqa: E402
+
+VIEWS = 5  # a face has at least so many
+
+
+def find_variants(folder):
+    """The faces of a folder that have VIEWS variants with both kinds of points.
+
+    Returns:
+        list of (K, 2, 68, 2), pts_2d and pts_3d of the photo and of each variant, pixels.
+    """
+    faces = {}
+    annotations = sorted(find_annotations([folder]), key=lambda annotation: annotation.name)
+    for annotation, face in zip(annotations, identify(annotations), strict=True):
+        known = read_points(annotation)
+        if len(known) == len(KINDS):
+            views = faces.setdefault(face, [])
+            views.insert(0 if annotation.name.endswith("_0") else len(views), [known[kind] for kind in KINDS])
+    return [np.array(views) for views in faces.values() if len(views) >= VIEWS]
+
+
+def find_turns(points):
+    """The rotations (K, 3, 3), in the space of data/head.py, from the first view of a rigid head to each of its views
+    (K, 68, 2).
+
+    The views have rank 3. Of all that make them so, the right factors are those with the two axes of each view at right
+    angles and equally long.
+    """
+    flat = (points - points.mean(1, keepdims=True)).transpose(0, 2, 1).reshape(-1, 68)
+    u, s, vt = np.linalg.svd(flat, full_matrices=False)
+    axes, shape = (u[:, :3] * s[:3]).reshape(-1, 2, 3), vt[:3]
+    pairs = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
+
+    def products(a, b):  # of two axes under a symmetric metric, linear in its six numbers
+        return np.stack([a[:, i] * b[:, j] + (i != j) * a[:, j] * b[:, i] for i, j in pairs], 1)
+
+    x, y = axes[:, 0], axes[:, 1]
+    numbers = np.linalg.svd(np.concatenate([products(x, x) - products(y, y), products(x, y)]))[2][-1]
+    metric = np.zeros((3, 3))
+    for (i, j), number in zip(pairs, numbers, strict=True):
+        metric[i, j] = metric[j, i] = number
+    root = np.linalg.cholesky(metric * np.sign(np.trace(metric)))
+    x, y = ((axes @ root)[:, k] for k in (0, 1))
+    x, y = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y))
+    views = np.stack([x, y, np.cross(x, y)], 1)
+    depth = views[0, 2] @ np.linalg.solve(root, shape)
+    turns = views @ views[0].T
+    if depth[30] < depth[[36, 45]].mean():  # the nose is in front of the eyes
+        turns = turns * np.array([[1, 1, -1], [1, 1, -1], [-1, -1, 1]])
+    return turns
+
+
+def compare(views):
+    """How far our points of each variant of a face are from the authors', in the place of the inner points.
+
+    Returns:
+        list of (yaw, degrees; (2, 68), distances over the box, of pts_2d and pts_3d).
+    """
+    fit = fit_head(views[0, 0])
+    answers = []
+    for true, turn in zip(views[1:], find_turns(views[:, 1])[1:], strict=True):
+        ours = np.array(see(fit, turn @ fit.turn))
+        shift = (ours - true)[1, 17:].mean(0)  # the authors' heads turn about another point
+        box = np.sqrt(np.ptp(true[0], axis=0).prod())
+        answers.append((abs(aside(turn @ fit.turn)), np.linalg.norm(ours - shift - true, axis=-1) / box))
+    return answers
+
+
+@one_line
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="300W_LP, with IBUG in it")
+    args = parser.parse_args()
+    faces = find_variants(args.data)
+    if not faces:
+        raise ValueError(
+            f"no face in {args.data} has {VIEWS} variants with pts_2d and pts_3d: is 300W_LP's IBUG there?"
+        )
+    answers = [answer for views in faces for answer in compare(views)]
+    yaws, distances = (np.array(column) for column in zip(*answers, strict=True))
+    print(f"{len(answers)} variants of {len(faces)} faces; mean distance over the face's box\n")
+    print("| yaw, degrees | variants | inner points | jaw, pts_2d | jaw, pts_3d |\n|---|---|---|---|---|")
+    jaw = np.isin(np.arange(68), np.arange(68)[JAW])
+    for low, high in YAWS:
+        these = (yaws >= low) & ((yaws < high) | (high == 90))
+        if these.any():
+            parts = distances[these][:, 1, ~jaw], distances[these][:, 0, jaw], distances[these][:, 1, jaw]
+            print(f"| {low}-{high} | {these.sum()} | " + " | ".join(f"{part.mean():.2%}" for part in parts) + " |")
+
+
+if __name__ == "__main__":
+    main()
