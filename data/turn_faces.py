@@ -123,7 +123,7 @@ def sheet(fit):
     level = cv2.GaussianBlur(np.where(outside, space, 0), (0, 0), 8) / np.maximum(weight, 1e-6)
     edge = smoothstep(1 - cv2.distanceTransform((~outside).astype(np.uint8), cv2.DIST_L2, 5) / 8)
     edge *= smoothstep((7 - level) / 4)  # the cheeks', not the chin's
-    space = space + edge * (level - space)
+    space = np.where(outside, level, space + edge * (level - space))
 
     inside = np.arange(RIM, RIM + SIZE + 1, STEP)
     line = np.r_[0:RIM:15, inside, RIM + SIZE + 15 : side : 15, side - 1]

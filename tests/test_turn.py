@@ -23,7 +23,7 @@ from make_sample import dressed_head, render_face
 
 FACES, VARIANTS = 5, 3
 IBUG = (REPO / "../shared/300W_LP/IBUG").resolve()
-SIXTY = [1, 2, 3, 4, 8, 10, 14, 23, 28, 48]  # faces of seed 5 whose second picture is turned by about 60 degrees
+SIXTY = [1, 2, 3, 8, 14, 48]  # faces of seed 5 whose second picture is turned by about 60 degrees
 
 
 @pytest.fixture(scope="module")
