@@ -10,8 +10,8 @@ stay where they are: prepare_tfrecords.py takes both folders, and keeps a face a
 A face turns the way it already looks, as the other way shows what the photo does not hold; one that looks straight
 ahead turns both ways. The same seed gives the same files, byte for byte, and a face's do not depend on the others.
 
-How it works (after Zhu, Lei, Liu, Shi, Li, "Face Alignment Across Large Poses: A 3D Solution", CVPR 2016). The head of
-head.py is fitted to the 68 points; it gives the photo a depth. Round the head the depth falls off to the back of the
+How it works (after Zhu, Lei, Liu, Shi, Li, "Face Alignment Across Large Poses: A 3D Solution", CVPR 2016). A head is
+fitted to the 68 points (fit_head.py); it gives the photo a depth. Round the head the depth falls off to the back of the
 head and the neck. So the photo is a sheet in space: it turns with the head where the head is, less and less further
 out, and not at all at the rim; what is in front hides what is behind.
 """
@@ -25,8 +25,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fit_head import angles, aside, fit_head, prior, see, seen_places
-from head import SIZE, grid_triangles, head, quiet, rasterize, rotation, smoothstep, write_files  # first, as fit_head
+from fit_head import angles, aside, fit_head, prior, see, seen_places  # first: it sets how many threads NumPy takes
+from head import SIZE, grid_triangles, head, quiet, rasterize, rotation, smoothstep, write_files
 
 import cv2  # isort: skip
 import numpy as np  # isort: skip
@@ -39,16 +39,14 @@ from landmark.formats import read_points  # noqa: E402
 
 BOX = 190  # pixels, sqrt(w * h) of a face's points in a photo that has to be scaled: as in 300W_LP
 FARTHEST = 35  # degrees: a photo turned further hides too much of the face
-AHEAD = (
-    4  # degrees: a face that looks less far aside turns both ways; one that looks further would show its hidden cheek
-)
+AHEAD = 4  # degrees: a face that looks less far aside turns both ways; another would show its hidden cheek
 TURN = 12, 90  # degrees: variants are turned this much more than the photo, and at most so far
 NOD = 5  # degrees, standard deviation
 STEP, RIM = 3, 150  # pixels between vertices of the sheet; how far from the head, and past the photo, it is moved
 # down from the eyes: depth, both centimetres, of what is seen round the head: hair, the back of the head, the neck
 ROUND = [-10, -4, 8, 12], [1, -2, -2, 3]
-NEAR = 1  # centimetres from a landmark to where its depth no longer counts
 SLOPE = 3.5  # centimetres beyond the outline where that depth is reached
+NEAR = 1  # centimetres from a landmark to where its depth no longer counts
 EDGE = 6  # pixels apart in the photo and neighbours in the picture: something ends there
 
 
@@ -118,12 +116,13 @@ def sheet(fit):
     nearest = np.zeros(label.max() + 1, np.float32)
     nearest[label[~outside]] = space[~outside]
     space = nearest[label]
-    # at its outline the head's depth changes fast, and differently from row to row: smooth it along the outline
+    space = np.where(outside, cv2.GaussianBlur(space, (0, 0), 5), space)
+    # at a cheek's outline depth changes fast, and differently from row to row: it becomes that along the outline
     weight = cv2.GaussianBlur(outside.astype(np.float32), (0, 0), 8)
     level = cv2.GaussianBlur(np.where(outside, space, 0), (0, 0), 8) / np.maximum(weight, 1e-6)
     edge = smoothstep(1 - cv2.distanceTransform((~outside).astype(np.uint8), cv2.DIST_L2, 5) / 8)
-    edge *= smoothstep((7 - level) / 4)  # the cheeks', not the chin's
-    space = np.where(outside, level, space + edge * (level - space))
+    edge *= smoothstep((7 - level) / 4)  # not at the chin's
+    space = space + edge * (level - space)
 
     inside = np.arange(RIM, RIM + SIZE + 1, STEP)
     line = np.r_[0:RIM:15, inside, RIM + SIZE + 15 : side : 15, side - 1]
