@@ -54,13 +54,20 @@ EDGE = 6  # pixels apart in the photo and neighbours in the picture: something e
 
 
 def find_photos(folders):
-    """The photos of folders: list of (set, face, Annotation); turned variants `_1`, `_2`, ... of 300W_LP are none."""
+    """The photos of folders: list of (set, face, Annotation); turned variants `_1`, `_2`, ... of 300W_LP are none.
+
+    Raises ValueError, one line, if there is none.
+    """
     annotations = sorted(find_annotations(folders), key=lambda annotation: annotation.name)
     photos = []
     for annotation, (_, face) in zip(annotations, identify(annotations), strict=True):
         group, _, stem = annotation.name.rpartition("/")
         if stem.partition("#")[0] in (face, f"{face}_0"):
             photos.append((f"{group}_turned", stem.removesuffix("_0"), annotation))
+    if not photos:
+        raise ValueError(
+            f"no photo to turn in {folders[0]}: all are turned variants by their names (<face>_1, _2, ...)"
+        )
     return photos
 
 

@@ -239,6 +239,11 @@ def test_no_photos_is_one_line_that_names_the_folder(tmp_path, says):
     assert not (tmp_path / "out").exists()
 
 
+def test_variants_alone_are_one_line(turned, tmp_path, says):
+    assert f"no photo to turn in {turned}" in says("turn_faces", "--data", turned, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_interrupted_leaves_nothing_and_says_one_line(data, tmp_path):
     command = [sys.executable, "data/turn_faces.py", "--data", data, "--out", tmp_path / "out", "--variants", "99"]
     with subprocess.Popen(
