@@ -120,6 +120,7 @@ def parse_args():
         help="a folder of annotated photos; may be given several times",
     )
     source.add_argument("--records", type=Path, nargs="+", metavar="FILE", help="record files")
+    parser.add_argument("--skip_damaged", action="store_true", help="leave out damaged records, rather than stop")
     parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="of --data, as prepare_tfrecords.py (2d)")
     parser.add_argument("--detect", action="store_true", help="find the faces in their whole photos too; with --data")
     parser.add_argument("--detector", type=Path, metavar="FILE", help="as of test_pb.py")
@@ -138,7 +139,9 @@ def main():
     tf.logging.set_verbosity(tf.logging.ERROR)
     graphs = {path: load_graph(path) for path in args.pb or [str(default_pb())]}
     detector = load_detector(args.detector) if args.detect else None
-    faces = find_folders(args.data, f"pts_{args.points}") if args.data else find_records(args.records)
+    faces = (
+        find_folders(args.data, f"pts_{args.points}") if args.data else find_records(args.records, args.skip_damaged)
+    )
     for path, graph in graphs.items():
         if (kind := kind_of(graph)) != faces.kind:
             raise ValueError(

@@ -44,7 +44,7 @@ def main():
     checkpoint = args.checkpoint or find_checkpoint(args.models)
     if not checkpoint:
         raise ValueError(f"no checkpoint in {args.models}: run python train.py")
-    labels, points = read_run(checkpoint).get("label"), summarize_records(args.data).points
+    labels, points = read_run(checkpoint).get("label"), summarize_records(args.data, []).points
     if labels not in (None, points):
         raise ValueError(
             f"{checkpoint} is of {labels} and the records in {args.data} are of {points}: give others with --data"

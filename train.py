@@ -29,7 +29,7 @@ from landmark.augment import augment_batch
 from landmark.checkpoints import BEST, keep_run, read_run, restore, step_of
 from landmark.files import one_line
 from landmark.recipe import RECIPES
-from landmark.records import find_records, read_batches, summarize_records
+from landmark.records import check_records, find_records, read_batches
 from landmark.training import add_test_set, add_training, draw_test_crops, measure
 from senet import DEFAULT_NETWORK, NETWORKS, SENet, start_awake
 
@@ -38,7 +38,7 @@ CURVE_STEPS = 20  # between two points of the training curves
 MAY_CHANGE = {"steps", "batch_size", "seed", "learning_rate", "decay_steps", "decay_rate", "keep_prob", "weight_decay"}
 
 
-def train(data, models, recipe, network, steps, batch_size, seed, init=None):
+def train(data, models, recipe, network, steps, batch_size, seed, init=None, skip_damaged=False):
     """Trains until a number of steps is done, from the last checkpoint in `models` on.
 
     Args:
@@ -50,6 +50,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None):
         batch_size: crops in a batch.
         seed: int, of initial values, order, dropout and augmentation.
         init: path of a checkpoint whose weights a run that is new starts with, or None.
+        skip_damaged: whether damaged records are left out; else they are an error.
 
     Returns:
         the lowest test NME (box), or None where there was nothing to do.
@@ -59,7 +60,10 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None):
     """
     # Data
     train_paths, test_paths = find_records(data, "train"), find_records(data, "test")
-    summary = summarize_records(data)
+    damaged = [] if skip_damaged else None
+    summary = check_records(data, damaged)
+    if damaged:
+        print(f"{len(damaged)} damaged records are left out, the first of them {damaged[0]}")
     last = tf.train.latest_checkpoint(models)
     best = tf.train.latest_checkpoint(models, BEST)
     start = step_of(last) if last else 0
@@ -90,12 +94,13 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None):
             return augment_batch(recipe, seed, start + number, *batch)
 
     frontal = recipe.frontal_share if summary.frontal < recipe.frontal_share else None
-    train_set = read_batches(train_paths, batch_size, seed, augment, frontal)
+    train_set = read_batches(train_paths, batch_size, seed, augment, frontal, bool(damaged))
     crops, labels, *_ = tf.data.make_one_shot_iterator(train_set).get_next()
     with tf.name_scope("train"):
         training = add_training(crops, labels, recipe, steps, build)
     curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", value) for name, value in training.scalars.items()])
-    test = add_test_set(test_paths, batch_size, training.averages, build)  # measured, and saved as the best: averages
+    # What is measured, and saved as the best, are the averages.
+    test = add_test_set(test_paths, batch_size, training.averages, build, bool(damaged))
     saver = tf.train.Saver(max_to_keep=5, save_relative_paths=True)  # so that the folder can be moved
     best_saver = tf.train.Saver(
         {variable.op.name: training.averages.average(variable) for variable in tf.model_variables()},
@@ -213,6 +218,7 @@ def parse_args():
     parser.add_argument("--recipe", choices=RECIPES, default="default", help="original: as contract 5 (default)")
     parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"of senet.py ({DEFAULT_NETWORK})")
     parser.add_argument("--init", metavar="PREFIX", help="a checkpoint whose weights a new run starts with")
+    parser.add_argument("--skip_damaged", action="store_true", help="leave out damaged records, rather than stop")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
     parser.add_argument("--seed", type=_number(int, 0), default=0, help="of initial values, order, dropout (0)")
@@ -237,9 +243,8 @@ def main():
     tf.logging.set_verbosity(tf.logging.ERROR)
     try:
         with tf.Graph().as_default():
-            best_nme = train(
-                args.data, args.models, recipe, args.network, args.steps, args.batch_size, args.seed, args.init
-            )
+            run = args.steps, args.batch_size, args.seed, args.init, args.skip_damaged
+            best_nme = train(args.data, args.models, recipe, args.network, *run)
     except tf.errors.OpError as error:  # a full disk, a folder that is not ours to write
         raise ValueError(error.message.partition("\n")[0]) from None
     if best_nme is None:

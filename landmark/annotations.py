@@ -21,6 +21,7 @@ from landmark.pose import read_yaw
 REAL_SET = Path("data/300W_LP")
 SAMPLE_SET = Path("data/sample")
 TEST_SHARE = 0.1
+MAX_CROP = 10  # times the photo: a larger crop would be black but for a corner, and fill the memory
 MOST_OUTSIDE = 0.5  # of the crop's side: a point that leaves the photo further is not in the photo's pixels
 VARIANT = re.compile(r"_\d+$")
 MADE_OF = re.compile("_(Flip|turned)$")  # a set of mirrors; data/turn_faces.py's
@@ -153,6 +154,8 @@ def read_face(annotation, kind=KINDS[0]):
         outside = np.maximum(-points, points - (width, height)) / (x_max - x_min, y_max - y_min)
         if outside.max() > MOST_OUTSIDE:
             raise ValueError(f"point {outside.max(1).argmax()} lies far outside the photo of {width}x{height}")
+        if (x_max - x_min) * (y_max - y_min) > MAX_CROP * width * height:
+            raise ValueError(f"crop {box} is over {MAX_CROP} times as large as the photo of {width}x{height}")
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     label = to_crop(points, box).astype(np.float32)

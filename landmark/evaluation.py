@@ -78,13 +78,21 @@ def find_folders(folders, kind):
     return _gather(read, folders, annotations)
 
 
-def find_records(paths):
+def find_records(paths, skip_damaged=False):
     """The Faces of record files.
+
+    Args:
+        paths: of the files.
+        skip_damaged: whether damaged records are reported and left out; else they are an error.
 
     Raises:
         ValueError: a file is missing, damaged or empty, or its points are not of the others' kind.
     """
-    return _gather(lambda: read_files(paths), paths)
+    damaged = [] if skip_damaged else None
+    faces = _gather(lambda: read_files(paths, damaged=damaged), paths)
+    if damaged:
+        print(f"{len(damaged)} damaged records are left out, the first of them {damaged[0]}", file=sys.stderr)
+    return faces
 
 
 def _gather(read, sources, annotations=None):

@@ -28,9 +28,9 @@ def read_crops(paths, count):
     """The first crops of record files: float32 [count or fewer, 128, 128, 3], BGR, 0..255.
 
     Raises:
-        ValueError: a file is damaged, or there is no record in them; the message names it.
+        ValueError: a file is missing, or there is no whole record in them; the message names it.
     """
-    faces = chain.from_iterable(read_records(path) for path in paths)
+    faces = chain.from_iterable(read_records(path, []) for path in paths)  # the whole ones do
     crops = [face.crop for face in islice(faces, count)]
     if not crops:
         raise ValueError(f"no record in {', '.join(map(str, paths))}: write it again with python prepare_tfrecords.py")

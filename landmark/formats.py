@@ -10,8 +10,8 @@ from pathlib import Path
 from xml.parsers import expat
 
 import numpy as np
-import scipy.io
 
+from landmark.mat import read_mat
 from landmark.points import LANDMARKS
 
 PLACEHOLDERS = 0, -1  # x and y of points that were not found, in some sets
@@ -100,7 +100,7 @@ def _find_300w_lp(folder):
 
 
 def _read_300w_lp(path):
-    mat = _read_mat(path, KINDS)
+    mat = read_mat(path, KINDS)
     if "pts_2d" not in mat:
         raise ValueError("no pts_2d in the MAT file")
     return mat
@@ -111,29 +111,16 @@ def _find_fits(name, folder):
     for path in paths:
         if path.with_suffix(".jpg").exists():
             with contextlib.suppress(ValueError):  # the first readable one tells what all are
-                if name in _read_mat(path, [name]):
+                if name in read_mat(path, [name]):
                     yield from ((f"{path.parent.name}/{path.stem}", path, path.with_suffix(".jpg")) for path in paths)
                 return
 
 
 def _read_fit(name, kind, path):
-    mat = _read_mat(path, [name])
+    mat = read_mat(path, [name])
     if name not in mat:
         raise ValueError(f"no {name} in the MAT file")
     return {kind: mat[name][:2].T}  # pt3d_68 has the depth too
-
-
-def _read_mat(path, names):
-    try:
-        mat = scipy.io.loadmat(path, variable_names=list(names))
-    except Exception as error:  # scipy raises a dozen types for a damaged file
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"not a readable MAT file: {reason}") from None
-    found = {name: mat[name] for name in names if name in mat}
-    for name, points in found.items():
-        if not isinstance(points, np.ndarray):  # sparse
-            raise ValueError(f"{name} is no plain matrix")
-    return found
 
 
 # 300-W

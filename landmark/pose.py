@@ -1,10 +1,12 @@
 """How far a face is turned."""
 
 import contextlib
+import math
 
 import cv2
 import numpy as np
-import scipy.io
+
+from landmark.mat import read_mat
 
 YAWS = [(0, 30), (30, 60), (60, 90)]  # degrees, that errors are told apart by
 # The mean head of data/make_sample.py in millimetres, x right, y down, z away from the camera: nose tip, chin, outer
@@ -23,8 +25,8 @@ def read_yaw(pose_file, points):
         points: float64 [68, 2] in pixels of the photo.
     """
     if pose_file.exists():
-        with contextlib.suppress(Exception):  # scipy raises a dozen types for a damaged file; and others have no pose
-            return float(np.rad2deg(scipy.io.loadmat(pose_file, variable_names=["Pose_Para"])["Pose_Para"][0, 1]))
+        with contextlib.suppress(ValueError, LookupError):  # it is damaged, or has no pose
+            return float(np.rad2deg(read_mat(pose_file, ["Pose_Para"])["Pose_Para"][0, 1]))
     return estimate_yaw(points)
 
 
@@ -37,6 +39,9 @@ def estimate_yaw(points):
     size = np.ptp(points[known], axis=0).max()
     centre = points[known].mean(0)
     camera = np.array([[10 * size, 0, centre[0]], [0, 10 * size, centre[1]], [0, 0, 1]])
-    _, rotation, _ = cv2.solvePnP(POSE_MODEL[known], points[known], camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    try:
+        _, rotation, _ = cv2.solvePnP(POSE_MODEL[known], points[known], camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    except cv2.error:  # they are hardly apart
+        return math.nan
     rotation = cv2.Rodrigues(rotation)[0]
     return float(np.rad2deg(np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))))

@@ -17,6 +17,7 @@ from landmark.annotations import LabelledFace, split_faces
 from landmark.files import whole_file
 from landmark.formats import KINDS
 from landmark.points import GREEN, IMAGE_SIZE, LANDMARKS, WHOLE_CROP, contact_sheet
+from landmark.tfrecords import read_raw
 
 SIDES = "train", "test"
 SUMMARY = "records.json"  # beside the record files
@@ -148,43 +149,70 @@ def find_records(folder, side):
     return paths
 
 
-def read_records(path):
+def read_records(path, damaged=None):
     """The records of one file, outside a graph.
 
     Args:
         path: str or Path.
+        damaged: a list that is given a line for each damaged record, which is then left out; None: the first is an
+            error.
 
     Yields:
         LabelledFace.
 
     Raises:
-        ValueError: the file is missing, damaged or holds records of another size; the message names it.
+        ValueError: the file is missing, empty or damaged, or holds records of another size; the message names it.
     """
+    return (face for _, face in _read_whole(path, damaged))
+
+
+def _read_whole(path, damaged):
+    """The whole records of a file, as of read_records: yields (their bytes, LabelledFace)."""
+
+    def report(what):
+        if damaged is None:
+            raise ValueError(f"{path}{what}: {WRITE_AGAIN}, or leave out what is damaged with --skip_damaged")
+        damaged.append(f"{path}{what}")
+
     try:
-        for record in tf.io.tf_record_iterator(os.fsencode(path)):
-            feature = tf.train.Example.FromString(record).features.feature
-            image, name, photo = (b"".join(feature[key].bytes_list.value) for key in ("image", "name", "photo"))
-            label, box = feature["label"].float_list.value, feature["box"].int64_list.value[:] or WHOLE_CROP
-            if (len(image), len(label)) != (IMAGE_SIZE * IMAGE_SIZE * 3, 2 * LANDMARKS):
-                raise ValueError(
-                    f"{path} holds a record of {len(image)} image bytes and {len(label)} label numbers: {WRITE_AGAIN}"
-                )
-            crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
-            yaw = [*feature["yaw"].float_list.value, math.nan][0]
-            kind = [*feature["kind"].bytes_list.value, KINDS[0].encode()][0].decode()
-            yield LabelledFace(os.fsdecode(name) or str(path), crop, np.array(label, np.float32), box, photo, yaw, kind)
-    except tf.errors.NotFoundError:
-        raise ValueError(f"no file {path}: python prepare_tfrecords.py writes the records") from None
-    except (tf.errors.OpError, DecodeError):
-        raise ValueError(f"{path} is damaged or cut short: {WRITE_AGAIN}") from None
+        if not os.path.getsize(path):
+            return report(" is empty")
+        for number, (at, record) in enumerate(read_raw(path)):
+            try:
+                face = _parse(record, path)
+            except ValueError as error:
+                report(f": record {number}, at byte {at:,}, {error}")
+            else:
+                yield record, face
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read: {error.strerror}; python prepare_tfrecords.py writes the records"
+        ) from None
 
 
-def read_files(paths, kind=None):
+def _parse(record, path):
+    """The LabelledFace of a record of a file, or a ValueError that says what is wrong with it."""
+    try:
+        feature = tf.train.Example.FromString(record).features.feature
+    except (DecodeError, TypeError):  # TypeError: None
+        raise ValueError("is damaged") from None
+    image, name, photo = (b"".join(feature[key].bytes_list.value) for key in ("image", "name", "photo"))
+    label, box = feature["label"].float_list.value, feature["box"].int64_list.value[:] or WHOLE_CROP
+    if (len(image), len(label)) != (IMAGE_SIZE * IMAGE_SIZE * 3, 2 * LANDMARKS):
+        raise ValueError(f"holds {len(image)} image bytes and {len(label)} label numbers")
+    crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
+    yaw = [*feature["yaw"].float_list.value, math.nan][0]
+    kind = [*feature["kind"].bytes_list.value, KINDS[0].encode()][0].decode(errors="replace")
+    return LabelledFace(os.fsdecode(name) or str(path), crop, np.array(label, np.float32), box, photo, yaw, kind)
+
+
+def read_files(paths, kind=None, damaged=None):
     """The records of some files, outside a graph, whose points are of one kind.
 
     Args:
         paths: of the files.
         kind: of formats.KINDS; that of the first record if it is not said.
+        damaged: as of read_records.
 
     Yields:
         LabelledFace.
@@ -193,7 +221,7 @@ def read_files(paths, kind=None):
         ValueError: a file is missing or damaged, or its points are of another kind; the message names it.
     """
     for path in paths:
-        for face in read_records(path):
+        for face in read_records(path, damaged):
             kind = kind or face.kind
             if face.kind != kind:
                 raise ValueError(
@@ -203,43 +231,53 @@ def read_files(paths, kind=None):
             yield face
 
 
-def _check_records(paths, kind=None):
-    """Reads every record of some files: their _Sums.
-
-    Raises:
-        ValueError: as of read_files, or there is no record in them; the message names it.
-    """
-    sums = _Sums()
-    for face in read_files(paths, kind):
-        sums.add(face)
-    if not sums.count:
-        raise ValueError(f"no record in {', '.join(map(str, paths))}: {WRITE_AGAIN}")
-    return sums
-
-
-def summarize_records(folder):
-    """What preparation wrote down of its records; where it did not, or they changed since, they are all read.
+def check_records(folder, damaged=None):
+    """Reads every record in a folder that prepare_tfrecords.py wrote.
 
     Args:
-        folder: Path of the folder that prepare_tfrecords.py wrote.
+        folder: Path.
+        damaged: as of read_records.
 
     Returns:
         Summary.
 
     Raises:
-        ValueError: record files are missing or damaged; the message names one.
+        ValueError: record files are missing, empty, damaged or of two kinds; the message names one.
     """
-    train, test = (find_records(folder, side) for side in SIDES)
+    sums = {}
+    for side in SIDES:
+        paths, kind = find_records(folder, side), sums[SIDES[0]].kind if sums else None
+        sums[side] = _Sums()
+        for face in tqdm(read_files(paths, kind, damaged), f"check {side}", unit="record", disable=None):
+            sums[side].add(face)
+        if not sums[side].count:
+            raise ValueError(f"no record in {', '.join(map(str, paths))}: {WRITE_AGAIN}")
+    return sums["train"].summary(sums["test"].count)
+
+
+def summarize_records(folder, damaged=None):
+    """What preparation wrote down of its records; where it did not, or they changed since, they are all read.
+
+    Args:
+        folder: Path of the folder that prepare_tfrecords.py wrote.
+        damaged: as of read_records.
+
+    Returns:
+        Summary.
+
+    Raises:
+        ValueError: as of check_records.
+    """
+    files = [file for side in SIDES for file in find_records(folder, side)]
     path = Path(folder) / SUMMARY
-    if path.exists() and all(file.stat().st_mtime_ns <= path.stat().st_mtime_ns for file in [*train, *test]):
+    if path.exists() and all(file.stat().st_mtime_ns <= path.stat().st_mtime_ns for file in files):
         with contextlib.suppress(ValueError, TypeError):  # damaged
             known = Summary(**json.loads(path.read_text()))
             return known._replace(mean_face=np.array(known.mean_face))
-    sums = _check_records(train)
-    return sums.summary(_check_records(test, sums.kind).count)
+    return check_records(folder, damaged)
 
 
-def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
+def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, skip_damaged=False):
     """Batches of records, read inside the graph.
 
     Args:
@@ -249,12 +287,20 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
         augment: function of (number of the batch, images, labels, boxes, photos) as augment_batch has them, that
             returns other crops and labels.
         frontal: share of the shuffled records that are within FRONTAL degrees of yaw; as they come if None.
+        skip_damaged: whether damaged records are left out; else they end a run of the session.
 
     Returns:
         tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], NaN for a point without
         one, boxes int64 [N, 4], yaws float32 [N], degrees, 0 where it is not known).
     """
-    dataset = tf.data.TFRecordDataset([os.fsencode(path) for path in paths])
+    if skip_damaged:
+
+        def whole():
+            return (record for path in paths for record, _ in _read_whole(path, []))
+
+        dataset = tf.data.Dataset.from_generator(whole, tf.string, [])
+    else:
+        dataset = tf.data.TFRecordDataset([os.fsencode(path) for path in paths])
     if frontal is not None:
 
         def is_frontal(record):

@@ -107,7 +107,7 @@ def add_training(crops, labels, recipe, steps, network=SENet):
     return Training(train_op, scalars | {"learning_rate": rate}, averages, end_points)
 
 
-def add_test_set(paths, batch_size, averages=None, network=SENet):
+def add_test_set(paths, batch_size, averages=None, network=SENet, skip_damaged=False):
     """Adds the test set in inference mode (moving averages, no dropout) to the default graph; the network shares
     the variables that are there.
 
@@ -116,6 +116,7 @@ def add_test_set(paths, batch_size, averages=None, network=SENet):
         batch_size: crops in a batch.
         averages: tf.train.ExponentialMovingAverage whose values stand in for the variables'.
         network: function as senet.SENet.
+        skip_damaged: as of read_batches.
 
     Returns:
         TestSet.
@@ -125,7 +126,7 @@ def add_test_set(paths, batch_size, averages=None, network=SENet):
         return averages.average(getter(*args, **options))
 
     with tf.name_scope("test"):
-        iterator = tf.data.make_initializable_iterator(read_batches(paths, batch_size))
+        iterator = tf.data.make_initializable_iterator(read_batches(paths, batch_size, skip_damaged=skip_damaged))
         crops, labels, boxes, yaws = iterator.get_next()
         with tf.variable_scope(tf.get_variable_scope(), custom_getter=average if averages else None):
             return TestSet(iterator.initializer, crops, labels, boxes, yaws, network(crops)[0])

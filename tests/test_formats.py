@@ -162,6 +162,30 @@ def test_a_list_that_cannot_be_read_is_one_line(tmp_path, make, says):
     assert "list_98pt_test.txt: cannot be read" in says("prepare_tfrecords", "--data", tmp_path / "wflw")
 
 
+TOKENS = b"nan 1e999 -1 { } <box> </image> , \n \0 ../ / &a; \xff\xfe <!ENTITY".split(b" ") + [b"9" * 400]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_any_damage_is_one_line_or_other_points(name, tmp_path, make):
+    _, path = write_set(tmp_path, name, make, 2)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for at in rng.integers(0, len(whole), rng.integers(1, 5)).tolist():
+            damaged[at : at + rng.integers(0, 40)] = rng.choice([TOKENS[rng.integers(len(TOKENS))], rng.bytes(9), b""])
+        path.write_bytes(damaged)
+        try:
+            annotations = find_annotations([tmp_path])
+        except ValueError as error:
+            assert str(tmp_path) in str(error) and "\n" not in str(error)
+            continue
+        for annotation in annotations:
+            try:
+                read_face(annotation)
+            except ValueError as error:
+                assert str(tmp_path) in str(error) and "\n" not in str(error)
+
+
 def test_a_folder_of_no_format_gets_the_list_of_them(tmp_path, says):
     message = says("prepare_tfrecords", "--data", tmp_path)
     assert str(tmp_path) in message

@@ -1,0 +1,81 @@
+"""Matrices from MATLAB's files of version 5, without scipy, whose reader crashes on some that are damaged.
+
+The format: MathWorks, "MAT-File Format", version 5.
+"""
+
+import itertools
+import struct
+import zlib
+
+import numpy as np
+
+MATRIX, COMPRESSED = 14, 15
+# Types of stored numbers; classes of matrices of numbers. What is complex or sparse, text or a structure is none.
+TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+CLASSES = range(6, 16)
+COMPLEX = 0x800
+HEAD, MOST = 2**12, 2**26  # bytes of a variable: with its name in them; that are read
+
+
+def read_mat(path, names):
+    """Matrices of numbers from a file.
+
+    Args:
+        path: Path.
+        names: of the variables that are wanted.
+
+    Returns:
+        dict of a name to float64 [...], as the variable is shaped; without those that are not there.
+
+    Raises:
+        ValueError: the file cannot be read, is no such file or is damaged, or a variable is no plain matrix.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
+    if not order:
+        raise ValueError("not a readable MAT file (of version 5)")
+    found = {}
+    try:
+        for kind, element in _elements(data[128:], order):
+            head = zlib.decompressobj().decompress(element, HEAD)[8:] if kind == COMPRESSED else element
+            (flags, _), shape, name = (_numbers(part, order) for part in itertools.islice(_elements(head, order), 3))
+            name = name.tobytes().decode("latin-1")
+            if name not in names or name in found:
+                continue
+            if flags % 256 not in CLASSES or flags & COMPLEX:
+                found[name] = None
+                continue
+            body = zlib.decompressobj().decompress(element, MOST)[8:] if kind == COMPRESSED else element
+            *_, numbers = itertools.islice(_elements(body, order), 4)
+            found[name] = _numbers(numbers, order).astype(np.float64).reshape(shape, order="F")
+    except (struct.error, zlib.error, KeyError, TypeError, ValueError):  # there is less in it than it says, or other
+        raise ValueError("not a readable MAT file: damaged") from None
+    for name, numbers in found.items():
+        if numbers is None:
+            raise ValueError(f"{name} is no plain matrix of numbers")
+    return found
+
+
+def _elements(data, order):
+    """The elements in some bytes: yields (type, its bytes)."""
+    at = 0
+    while at < len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, at)
+        begin, end = at + 8, at + 8 + size
+        if kind >> 16:  # a small one: its size, type and up to four bytes, in eight
+            kind, size = kind % 2**16, kind >> 16
+            begin, end = at + 4, at + 4 + size
+            at += 8
+        else:
+            at = end + (-size % 8 if kind != COMPRESSED else 0)
+        if end > len(data):
+            raise struct.error
+        yield kind, data[begin:end]
+
+
+def _numbers(element, order):
+    kind, data = element
+    return np.frombuffer(data, np.dtype(TYPES[kind]).newbyteorder(order))
