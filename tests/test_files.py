@@ -21,7 +21,7 @@ KINDS = {
 }
 
 
-def encode(make, kind="plain", height=33, width=50):
+def encode(make, kind="plain", height=17, width=25):
     colour, options = KINDS[kind]
     picture = make.photo(0, height, width) + np.random.default_rng(0).integers(0, 40, (height, width, 1), np.uint8)
     picture = picture if colour else picture[..., 0]
@@ -109,5 +109,5 @@ def test_pixels_stay_as_stored_or_stand_upright(tmp_path, make):
     path = tmp_path / "a.jpg"
     path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + data[2:])
     stored, upright = read_picture(path, stored=True)[0], read_picture(path)[0]
-    assert stored.shape == (33, 50, 3)
+    assert stored.shape == (17, 25, 3)
     np.testing.assert_array_equal(upright, cv2.rotate(stored, cv2.ROTATE_90_CLOCKWISE))

@@ -10,8 +10,7 @@ import scipy.io
 from conftest import REPO
 
 from landmark import records as record_files
-from landmark.annotations import find_annotations, read_face, split_faces
-from landmark.evaluation import find_records
+from landmark.annotations import find_annotations, read_face, read_faces, split_faces
 from landmark.formats import FORMATS, WFLW_68, Annotation, read_points
 from landmark.points import MIRROR, crop_box, to_crop
 
@@ -124,23 +123,24 @@ def test_points_are_those_of_the_pixels(name, tmp_path, make, capsys):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_damaged_face_is_named_and_left_out(name, tmp_path, make, run):
-    folder, out = tmp_path / "own", tmp_path / "out"
-    faces, path = write_set(folder, name, make, 30)
+def test_a_damaged_face_is_named_and_left_out(name, tmp_path, make, capsys):
+    folder = tmp_path / "own"
+    faces, path = write_set(folder, name, make)
     if path.suffix == ".mat":
         path.write_bytes(path.read_bytes()[:300])
     else:
-        number = f"{faces['face_3000'][40, 0]}"
+        number = f"{faces['face_600'][40, 0]}"
         before, found, after = path.read_text().rpartition(number if path.suffix in (".xml", ".csv") else f"{number}00")
         assert found
         path.write_text(f"{before}?{after}")
     (folder / "SET/face_100.jpg").unlink()
-    done = run("prepare_tfrecords.py", "--data", folder, "--out", out)
-    assert done.returncode == 0 and not done.stderr.count("Traceback"), done.stderr
-    assert "2 left out" in done.stdout and f"30 faces in {folder}: {name}" in done.stdout
-    skipped = (out / "skipped.txt").read_text()
-    assert len(skipped.splitlines()) == 2
-    assert str(path) in skipped and "face_100.jpg: cannot be read" in skipped
+    annotations = find_annotations([folder])
+    assert len(annotations) == 6 and capsys.readouterr().out.startswith(f"6 faces in {folder}: {name}")
+    faces = [face for face in read_faces(annotations, workers=1) if not isinstance(face, str)]
+    reasons = [face for face in read_faces(annotations, workers=1) if isinstance(face, str)]
+    assert len(faces) == 4 and len(reasons) == 2
+    assert any(reason.startswith(str(path)) for reason in reasons)
+    assert any("face_100.jpg: cannot be read" in reason for reason in reasons)
 
 
 def test_a_list_that_cannot_be_read_is_one_line(tmp_path, make, says):
@@ -320,21 +320,19 @@ def test_all_formats_at_once(tmp_path, make, run, read_records):
 
 
 @pytest.mark.parametrize("name", ["300W_LP", "points.csv of test_pb.py", "WFLW list"])
-def test_names_that_are_not_utf8_work(name, tmp_path, make, run, read_records):
+def test_names_that_are_not_utf8_work(name, tmp_path, make):
     latin = os.fsdecode(b"caf\xe9")
-    folder, out = tmp_path / "own", tmp_path / "out"
-    write_set(folder, name, make)
-    for path in sorted(folder.rglob("face_*")):
+    write_set(tmp_path, name, make)
+    for path in sorted(tmp_path.rglob("face_*")):
         path.rename(path.with_name(path.name.replace("face", latin)))
-    for path in *folder.rglob("*.csv"), *folder.rglob("*.txt"):
+    for path in *tmp_path.rglob("*.csv"), *tmp_path.rglob("*.txt"):
         path.write_bytes(path.read_bytes().replace(b"face", os.fsencode(latin)))
-    (folder / f"SET/{latin}_100.jpg").write_bytes(b"")
-    done = run("prepare_tfrecords.py", "--data", folder, "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert f"SET/{latin}_100.jpg: empty file" in os.fsdecode((out / "skipped.txt").read_bytes())
-    faces = [face for side in ("train", "test") for face in record_files.read_records(out / f"{side}.tfrecords")]
+    (tmp_path / f"SET/{latin}_100.jpg").write_bytes(b"")
+    annotations = find_annotations([tmp_path])
+    record_files.write_records(annotations, read_faces(annotations, workers=1), tmp_path)
+    assert f"SET/{latin}_100.jpg: empty file" in os.fsdecode((tmp_path / "skipped.txt").read_bytes())
+    faces = [face for side in ("train", "test") for face in record_files.read_records(tmp_path / f"{side}.tfrecords")]
     assert sorted(face.name for face in faces) == [f"SET/{latin}_{i}00" for i in range(2, 7)]
-    assert len(find_records([out / "train.tfrecords"]).names) == 5 - 1
 
 
 @pytest.mark.skipif(not (SHARED / "WFLW").is_dir(), reason="the real sets are not in ../shared")
