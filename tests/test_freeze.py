@@ -198,6 +198,15 @@ def test_a_graph_of_the_other_points_says_so_and_loads_as_ever(
     assert f"{graphs[1]} was trained on pts_3d" in says("evaluate", "--pb", graphs[1], "--data", small_set)
 
 
+def test_the_shipped_checkpoint_freezes_to_the_shipped_graph():
+    from landmark.export import freeze
+
+    shipped = REPO / "models" / "landmark.ckpt"
+    frozen, _ = freeze(str(shipped), np.zeros([1, 128, 128, 3], np.float32))
+    assert frozen == (REPO / "models" / "landmark.pb").read_bytes()
+    assert sum(path.stat().st_size for path in shipped.parent.glob("landmark.ckpt*")) < 4e6
+
+
 def test_best_goes_before_last_and_checkpoint_before_both(
     records, tmp_path, monkeypatch, live_values, save_variables, crops, checkpoint_outputs
 ):
