@@ -10,6 +10,11 @@ Usage:
 --pb by the box, true points green, predicted ones red).
 """
 
+from landmark.ending import leave_at_once, one_line
+
+if __name__ == "__main__":
+    leave_at_once()  # on Ctrl-C, while the imports load
+
 import argparse
 import io
 import json
@@ -31,9 +36,11 @@ from landmark.evaluation import (
     measure_some,
     predict_faces,
 )
-from landmark.files import one_line, whole_file
-from landmark.find import OWN_PB, SHIPPED_PB, default_pb, kind_of, load_detector, load_graph
+from landmark.files import check_outputs, whole_file
+from landmark.find import OWN_PB, default_pb, kind_of, load_detector, load_graph
 from landmark.points import BOX_LIMIT, GREEN, LIMIT, RED, auc, contact_sheet, measure_faces, nme, to_crop
+
+OUTPUTS = "ced.png", "results.json", "worst.png"
 
 
 def print_table(results):
@@ -109,7 +116,7 @@ def evaluate(path, graph, detector, faces):
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--pb", action="append", metavar="FILE", help=f"may be given several times ({OWN_PB}, else {SHIPPED_PB})"
+        "--pb", action="append", metavar="FILE", help=f"may be given several times ({OWN_PB}, else that in models/)"
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -125,6 +132,7 @@ def parse_args():
     parser.add_argument("--detect", action="store_true", help="find the faces in their whole photos too; with --data")
     parser.add_argument("--detector", type=Path, metavar="FILE", help="as of test_pb.py")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write results.json and the pictures")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     args = parser.parse_args()
     if args.detector and not args.detect:
         parser.error("--detector needs --detect")
@@ -137,6 +145,8 @@ def parse_args():
 def main():
     args = parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
+    if args.output:
+        check_outputs(dict.fromkeys(args.output / name for name in OUTPUTS), args.overwrite)
     graphs = {path: load_graph(path) for path in args.pb or [str(default_pb())]}
     detector = load_detector(args.detector) if args.detect else None
     faces = (
@@ -149,19 +159,18 @@ def main():
                 " prepare_tfrecords.py, chooses them"
             )
     print(PROTOCOL)
-    files, results, curves = {}, {}, {}
+    results, curves, worst = {}, {}, None
     for path, graph in graphs.items():
         results[path], prediction = evaluate(path, graph, detector, faces)
         curves[path] = prediction.errors
-        files.setdefault("worst.png", draw_worst(faces, prediction.worst))
+        worst = worst or draw_worst(faces, prediction.worst)
     if args.output:
-        files["results.json"] = json.dumps({"protocol": PROTOCOL, "results": results}, indent=2).encode()
-        files["ced.png"] = draw_curves(curves)
+        table = json.dumps({"protocol": PROTOCOL, "results": results}, indent=2).encode()
         args.output.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
+        for name, content in zip(OUTPUTS, (draw_curves(curves), table, worst), strict=True):
             with whole_file(args.output / name) as partial:
                 partial.write_bytes(content)
-        print(f"\n{', '.join(sorted(files))} written to {args.output}")
+        print(f"\n{', '.join(OUTPUTS)} written to {args.output}")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,14 @@ Usage:
 Each file is kept only if it gives the checkpoint's own points on real test crops.
 """
 
+from landmark.ending import leave_at_once, one_line
+
+if __name__ == "__main__":
+    leave_at_once()  # on Ctrl-C, while the imports load
+
 import argparse
 import importlib.util
+import shlex
 import sys
 from pathlib import Path
 
@@ -17,7 +23,7 @@ import tensorflow.compat.v1 as tf
 
 from landmark.checkpoints import find_checkpoint, read_run
 from landmark.export import FORMATS, PB, freeze, read_crops, write_checked
-from landmark.files import one_line
+from landmark.files import check_outputs
 from landmark.find import OWN_PB
 from landmark.records import find_records, summarize_records
 
@@ -33,6 +39,7 @@ def main():
     parser.add_argument("--output", type=Path, default=OWN_PB, metavar="FILE", help=f"({OWN_PB})")
     for name in FORMATS:
         parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write a {name} model too")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     args = parser.parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
     if args.onnx and not all(map(importlib.util.find_spec, ["tf2onnx", "onnxruntime"])):
@@ -40,6 +47,7 @@ def main():
     more = {name: path for name in FORMATS if (path := getattr(args, name))}
     if len({args.output, *more.values()}) < 1 + len(more):
         parser.error("--output, --tflite and --onnx must name different files")
+    check_outputs(dict.fromkeys([args.output, *more.values()]), args.overwrite)
 
     checkpoint = args.checkpoint or find_checkpoint(args.models)
     if not checkpoint:
@@ -56,7 +64,7 @@ def main():
     for name, path in more.items():
         content = FORMATS[name].convert(args.output)
         write_checked(path, content, FORMATS[name].open, crops, expected, FORMATS[name].tolerance)
-    print(f"next: python test_pb.py{'' if args.output == OWN_PB else f' --pb {args.output}'}")
+    print(f"next: python test_pb.py{'' if args.output == OWN_PB else f' --pb {shlex.quote(str(args.output))}'}")
 
 
 if __name__ == "__main__":

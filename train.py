@@ -12,10 +12,15 @@ Stop it with Ctrl-C at any time. models/ holds the last five checkpoints, the be
 the run was started with.
 """
 
+from landmark.ending import held, leave_at_once, one_line
+
+if __name__ == "__main__":
+    leave_at_once()  # on Ctrl-C, while the imports load
+
 import argparse
 import functools
 import math
-import sys
+import shlex
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +32,6 @@ from tqdm import tqdm
 
 from landmark.augment import augment_batch
 from landmark.checkpoints import BEST, keep_run, read_run, restore, step_of
-from landmark.files import one_line
 from landmark.recipe import RECIPES
 from landmark.records import check_records, find_records, read_batches
 from landmark.training import add_test_set, add_training, draw_test_crops, measure
@@ -148,13 +152,15 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
                 if step % every and step != steps:
                     continue
 
-                saver.save(session, str(models / "model.ckpt"), step, write_meta_graph=False)
+                with held():
+                    saver.save(session, str(models / "model.ckpt"), step, write_meta_graph=False)
                 errors = measure(session, test)
                 if errors.box < best_nme:  # the inter-ocular distance of a profile is next to nothing
                     best_nme = errors.box
-                    best_saver.save(
-                        session, str(models / "best.ckpt"), step, latest_filename=BEST, write_meta_graph=False
-                    )
+                    with held():
+                        best_saver.save(
+                            session, str(models / "best.ckpt"), step, latest_filename=BEST, write_meta_graph=False
+                        )
                 rate = len(losses) * batch_size / training_seconds
                 left = (time.monotonic() - began) / (step - start) * (steps - step)
                 by_yaw = ", ".join(f"{side}: {error:.2%}" for side, error in errors.by_yaw.items())
@@ -165,11 +171,12 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
                 )
                 write_curves(writer, step, errors, rate, draw_test_crops(session, test))
                 losses, training_seconds = [], 0.0
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             step = session.run(tf.train.get_global_step())
             if losses:
                 saver.save(session, str(models / "model.ckpt"), step, write_meta_graph=False)
-            sys.exit(f"interrupted at step {step}; the same command goes on from {models}")
+            stop.add_note(f" at step {step}; the same command goes on from {models}")
+            raise
     return best_nme
 
 
@@ -250,9 +257,8 @@ def main():
     if best_nme is None:
         return
     print(f"best checkpoint {tf.train.latest_checkpoint(args.models, BEST)}, test NME {best_nme:.2%} (box)")
-    options = "".join(
-        f" --{name} {getattr(args, name)}" for name in ("data", "models") if getattr(args, name) != Path(name)
-    )
+    given = [name for name in ("data", "models") if getattr(args, name) != Path(name)]
+    options = "".join(f" --{name} {shlex.quote(str(getattr(args, name)))}" for name in given)
     print(f"next: python freeze_graph.py{options}")
 
 

@@ -28,8 +28,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from landmark.annotations import REAL_SET, find_annotations, read_faces  # noqa: E402
 from landmark.augment import augment_batch  # noqa: E402
 from landmark.checkpoints import RUN  # noqa: E402
+from landmark.ending import one_line  # noqa: E402
 from landmark.export import FORMATS, PB, freeze  # noqa: E402
-from landmark.files import one_line  # noqa: E402
 from landmark.points import IMAGE_SIZE  # noqa: E402
 from landmark.recipe import DEFAULT, ORIGINAL  # noqa: E402
 from landmark.records import find_records, read_batches, summarize_records, write_records  # noqa: E402

@@ -30,8 +30,8 @@ import tensorflow.compat.v1 as tf
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from landmark.annotations import CORES, REAL_SET, SAMPLE_SET, find_annotations, read_face, read_faces  # noqa: E402
 from landmark.augment import augment_batch  # noqa: E402
+from landmark.ending import one_line  # noqa: E402
 from landmark.export import FORMATS, open_pb  # noqa: E402
-from landmark.files import one_line  # noqa: E402
 from landmark.find import default_pb, load_graph  # noqa: E402
 from landmark.points import IMAGE_SIZE, LANDMARKS  # noqa: E402
 from landmark.recipe import DEFAULT, ORIGINAL  # noqa: E402

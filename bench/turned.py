@@ -18,7 +18,7 @@ from fit_head import aside, fit_head, see  # noqa: E402  # first: it sets how ma
 import numpy as np  # noqa: E402  # isort: skip
 
 from landmark.annotations import find_annotations, identify  # noqa: E402
-from landmark.files import one_line  # noqa: E402
+from landmark.ending import one_line  # noqa: E402
 from landmark.formats import KINDS, read_points  # noqa: E402
 from landmark.points import JAW  # noqa: E402
 from landmark.pose import YAWS  # noqa: E402

@@ -9,19 +9,25 @@ after. Each of the four numbers is a median over faces of where that side of the
 the least mean absolute error.
 """
 
-import argparse
 import sys
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from landmark.ending import leave_at_once, one_line
+
+if __name__ == "__main__":
+    leave_at_once()  # on Ctrl-C, while the imports load
+
+import argparse
 
 import numpy as np
 from tqdm import tqdm
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.annotations import REAL_SET, find_annotations, split_faces  # noqa: E402
-from landmark.files import one_line, read_picture  # noqa: E402
-from landmark.find import detect_boxes, load_detector, match_box, overlap  # noqa: E402
-from landmark.formats import read_points  # noqa: E402
-from landmark.points import crop_box, to_crop, to_photo  # noqa: E402
+from landmark.annotations import REAL_SET, find_annotations, split_faces
+from landmark.files import read_picture
+from landmark.find import detect_boxes, load_detector, match_box, overlap
+from landmark.formats import read_points
+from landmark.points import crop_box, to_crop, to_photo
 
 
 def match_faces(detector, annotations):

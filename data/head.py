@@ -10,7 +10,6 @@ left, positive pitch raises it, positive roll turns the face clockwise in the im
 
 import functools
 import os
-import signal
 import struct
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its sums differ in the last bit with its threads
@@ -339,8 +338,3 @@ def write_files(folder, group, stem, photo, points, params):
     (folder / group / f"{stem}.jpg").write_bytes(photo)
     (folder / group / f"{stem}.mat").write_bytes(mat_bytes(params))
     (folder / "landmarks" / group / f"{stem}_pts.mat").write_bytes(mat_bytes(points))
-
-
-def quiet():
-    """A worker leaves Ctrl-C to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,13 +13,20 @@ The head itself, its space and its pose angles: head.py.
 Not here: cast shadows, glasses, hats, hands, anything in front of the face.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from landmark.ending import follow_parent, held, leave_at_once, one_line
+
+if __name__ == "__main__":
+    leave_at_once()  # on Ctrl-C, while the imports load
+
 import argparse
 import functools
 import multiprocessing
-import shutil
-import sys
+import shlex
 import time
-from pathlib import Path
 
 from head import (  # first: it sets how many threads NumPy takes
     RADIUS,
@@ -29,7 +36,6 @@ from head import (  # first: it sets how many threads NumPy takes
     flat,
     grid_triangles,
     head,
-    quiet,
     rasterize,
     rotation,
     shape_face,
@@ -40,6 +46,8 @@ from head import (  # first: it sets how many threads NumPy takes
 
 import cv2  # isort: skip
 import numpy as np  # isort: skip
+
+from landmark.files import whole_folder  # isort: skip
 
 SET = "SAMPLE"
 WRAP = np.array([0.10, 0.15, 0.30])  # how far BGR light reaches past the edge of the shadow, for softness
@@ -467,6 +475,7 @@ def write_face(job):
     return variants
 
 
+@one_line
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "sample", help="folder to make")
@@ -480,20 +489,17 @@ def main():
     if args.seed < 0:
         parser.error(f"--seed must be 0 or more, found {args.seed}")
     if args.out.exists():
-        sys.exit(f"{args.out} exists: remove it to render again")
-    partial = args.out.with_name(args.out.name + ".partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        (partial / SET).mkdir(parents=True)
-        (partial / "landmarks" / SET).mkdir(parents=True)
-    except OSError as e:
-        parser.error(f"--out: cannot write {args.out}: {e.strerror}")
+        raise ValueError(f"{args.out} exists: remove it to render again")
     total, done, start = args.faces * args.variants, 0, time.time()
     cv2.setNumThreads(1)  # a worker for each core; and a fork does not copy OpenCV's threads: workers would hang
     dressed_head()  # before the fork, so that the workers share it
-    jobs = [(partial, args.seed, face, args.variants) for face in range(args.faces)]
-    try:
-        with multiprocessing.Pool(initializer=quiet) as pool:
+    with whole_folder(args.out) as partial:
+        (partial / SET).mkdir()
+        (partial / "landmarks" / SET).mkdir(parents=True)
+        jobs = [(partial, args.seed, face, args.variants) for face in range(args.faces)]
+        with held():  # until the workers do not take a signal for theirs
+            pool = multiprocessing.Pool(initializer=follow_parent)
+        with pool:
             for n in pool.imap(write_face, jobs, chunksize=4):
                 done += n
                 rate = done / (time.time() - start)
@@ -502,13 +508,9 @@ def main():
                     end="",
                     flush=True,
                 )
-        partial.rename(args.out)
-    except KeyboardInterrupt:
-        sys.exit("\nstopped: nothing written")
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     print(f"\n{total} photos of {args.faces} faces in {args.out} ({total / (time.time() - start):.0f} photos/s)")
-    print(f"next: python prepare_tfrecords.py --data {args.out} --out {args.out}")
+    out = shlex.quote(str(args.out))
+    print(f"next: python prepare_tfrecords.py --data {out} --out {out}")
 
 
 if __name__ == "__main__":

@@ -16,26 +16,30 @@ head and the neck. So the photo is a sheet in space: it turns with the head wher
 out, and not at all at the rim; what is in front hides what is behind.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from landmark.ending import follow_parent, held, leave_at_once, one_line
+
+if __name__ == "__main__":
+    leave_at_once()  # on Ctrl-C, while the imports load
+
 import argparse
 import hashlib
 import multiprocessing
-import os
-import shutil
-import sys
-import tempfile
-from pathlib import Path
+import shlex
 
 from fit_head import angles, aside, fit_head, prior, see, seen_places  # first: it sets how many threads NumPy takes
-from head import SIZE, grid_triangles, head, quiet, rasterize, rotation, smoothstep, write_files
+from head import SIZE, grid_triangles, head, rasterize, rotation, smoothstep, write_files
 
 import cv2  # isort: skip
 import numpy as np  # isort: skip
 from tqdm import tqdm  # isort: skip
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.annotations import find_annotations, identify  # noqa: E402
-from landmark.files import one_line, read_picture  # noqa: E402
-from landmark.formats import read_points  # noqa: E402
+from landmark.annotations import CORES, find_annotations, identify
+from landmark.files import read_picture, whole_folder
+from landmark.formats import read_points
 
 BOX = 190  # pixels, sqrt(w * h) of a face's points in a photo that has to be scaled: as in 300W_LP
 FARTHEST = 35  # degrees: a photo turned further hides too much of the face
@@ -218,28 +222,28 @@ def turn_face(job):
 def turn_faces(photos, out, variants, seed):
     """Write the variants of photos (find_photos) into a new folder, whole or not at all.
 
-    Returns: number of pictures written; of photos turned too far; what was wrong with the others, lines.
-    Raises OSError if it cannot be written.
+    Returns: number of pictures written; of photos turned too far; of those that have something wrong, which is said.
+    Raises ValueError if there is no picture, and OSError if they cannot be written.
     """
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        partial.chmod(0o755)
+    with whole_folder(out) as partial:
         for group in {group for group, _, _ in photos}:
             (partial / group).mkdir()
             (partial / "landmarks" / group).mkdir(parents=True)
         cv2.setNumThreads(1)  # a worker for each core; and a fork does not copy OpenCV's threads: workers would hang
         prior()  # before the fork, so that the workers share it
         jobs = [(partial, *photo, variants, seed) for photo in photos]
-        with multiprocessing.Pool(len(os.sched_getaffinity(0)), quiet) as pool:
+        with held():  # until the workers do not take a signal for theirs
+            pool = multiprocessing.Pool(CORES, follow_parent)
+        with pool:
             faces = tqdm(pool.imap(turn_face, jobs, chunksize=4), total=len(jobs), unit="photo", disable=None)
             done = list(faces)
-        written = sum(answer for answer in done if isinstance(answer, int))
-        if written:
-            partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    wrong = [answer for answer in done if isinstance(answer, str) and answer != "far"]
-    return written, done.count("far"), wrong
+        wrong = [answer for answer in done if isinstance(answer, str) and answer != "far"]
+        for line in wrong:
+            print(f"{line}; left out", file=sys.stderr)
+        written, far = sum(answer for answer in done if isinstance(answer, int)), done.count("far")
+        if not written:
+            raise ValueError(f"none of {len(photos)} photos can be turned: {far} look too far aside already")
+    return written, far, len(wrong)
 
 
 @one_line
@@ -260,13 +264,9 @@ def main():
         raise ValueError(f"{args.out} exists: name a new folder with --out")
     photos = find_photos(args.data)
     written, far, wrong = turn_faces(photos, args.out.resolve(), args.variants, args.seed)
-    for line in wrong:
-        print(f"{line}; left out", file=sys.stderr)
-    if not written:
-        raise ValueError(f"none of {len(photos)} photos can be turned: {far} look too far aside already")
-    print(f"{far} photos left out as they are turned over {FARTHEST} degrees, {len(wrong)} for what is wrong with them")
+    print(f"{far} photos left out as they are turned over {FARTHEST} degrees, {wrong} for what is wrong with them")
     print(f"{written} pictures of {written // args.variants} faces in {args.out}")
-    options = "".join(f" --data {folder}" for folder in [*args.data, args.out])
+    options = "".join(f" --data {shlex.quote(str(folder))}" for folder in [*args.data, args.out])
     print(f"next: python prepare_tfrecords.py{options}")
 
 

@@ -5,7 +5,6 @@ import hashlib
 import math
 import os
 import re
-import signal
 from collections import deque, namedtuple
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from landmark.ending import follow_parent, held
 from landmark.files import read_picture
 from landmark.formats import FORMATS, KINDS, read_points, recognise, source_of
 from landmark.points import JAW, crop_box, crop_face, to_crop
@@ -27,7 +27,7 @@ VARIANT = re.compile(r"_\d+$")
 MADE_OF = re.compile("_(Flip|turned)$")  # a set of mirrors; data/turn_faces.py's
 STORED_SIDE = 450  # pixels: the photos of 300W_LP
 REACH = 0.8  # times the diagonal of a crop, from its centre
-CORES = len(os.sched_getaffinity(0))
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has it not
 CHUNK = 16  # faces a worker takes at a time
 CHUNKS_AHEAD = 64  # read before they are written, 90 MB: what two cores read while TensorFlow loads
 
@@ -192,10 +192,6 @@ def _fit_photo(photo, data, box):
     return tuple(int(side) for side in (*shift, *(shift + stored))), data
 
 
-def _work_quietly():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells us to stop
-
-
 def _read_chunk(annotations, kind):
     faces = []
     for annotation in annotations:
@@ -220,11 +216,12 @@ def read_faces(annotations, kind=KINDS[0], workers=CORES, ahead=CHUNKS_AHEAD):
     """
     # There is a worker for each core; and a fork does not copy OpenCV's threads: a worker would wait for them for ever.
     cv2.setNumThreads(1)
-    with ProcessPoolExecutor(workers, initializer=_work_quietly) as pool:
+    with ProcessPoolExecutor(workers, initializer=follow_parent) as pool:
         pending = deque()
         try:
             for start in range(0, len(annotations), CHUNK):
-                pending.append(pool.submit(_read_chunk, annotations[start : start + CHUNK], kind))
+                with held():  # the first call starts the workers, which are not to take a signal for theirs
+                    pending.append(pool.submit(_read_chunk, annotations[start : start + CHUNK], kind))
                 if len(pending) > ahead:
                     yield from pending.popleft().result()
             while pending:

@@ -1,14 +1,19 @@
-"""Reading pictures, writing whole files, and the one way a script ends where it cannot go on."""
+"""Reading pictures, and writing files: whole or not at all, and never in place of one that is not ours."""
 
 import contextlib
-import functools
+import fcntl
+import json
 import os
 import re
-import sys
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from landmark.ending import held
+
+LEDGER, PARTIAL = ".written-by-landmark", ".partial-"
 
 # Of JPEG: the marker of a segment; that which ends a scan, among whose pixels are restart markers, and zeros after FF
 # that are none; the frame headers, which say how many components there are; the end; what else could go on in a scan.
@@ -18,6 +23,8 @@ FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 END = b"\xff\xd9"
 ANYTHING = [b"\0" * 64, b"\xff\0" * 64, *np.random.default_rng(0).integers(0, 255, (3, 64), np.uint8)]
 ANYTHING = [bytes(bits) for bits in ANYTHING]
+
+_checked = {}  # Path of a file of check_outputs -> (what it is made of, stamp of what it may replace)
 
 
 def read_picture(path, stored=False):
@@ -102,32 +109,152 @@ def _lacks_its_end_alone(data):
     return all(picture is not None and np.array_equal(picture, pictures[0]) for picture in pictures)
 
 
+# Writing
+
+
+def check_outputs(sources, overwrite=False):
+    """Makes sure, before any work, that whole_file will replace nothing but what an earlier run wrote as it is now.
+
+    LEDGER, in the same folder, says what that is. What killed runs left of these files is removed.
+
+    Args:
+        sources: dict of the Path of each file that will be written to the name (str) of what it is made of, where it
+            may only replace what was made of the same, else None.
+        overwrite: whether to replace whatever is there.
+
+    Raises:
+        ValueError: something else is there, or another run is writing it; the message names it.
+    """
+    folders = {path.parent for path in sources}
+    written = {folder: _read_ledger(folder) for folder in folders}
+    partials = {folder: _find_partials(folder) for folder in folders}
+    for path, source in sources.items():
+        if not _remove_left(partials[path.parent].get(_partial_end(path), ())):
+            raise ValueError(f"{path} is being written by another run: wait for its end, or name another output")
+        stamp = _stamp(path)
+        made_of = written[path.parent].get((path.name, stamp), False)
+        if stamp and made_of != source and not overwrite:
+            why = f"made of {made_of}" if made_of else "not written by this command, or changed since"
+            raise ValueError(f"{path} is in the way, {why}: name another output, or replace it with --overwrite")
+        _checked[path] = source, stamp
+
+
 @contextlib.contextmanager
 def whole_file(path):
-    """A path beside `path` to write to, renamed to `path` when the block ends well and deleted when it does not."""
-    partial = Path(path).with_name(f".partial-{Path(path).name}")
+    """A path beside `path` to write to, renamed to `path` when the block ends well and deleted when it does not.
+
+    Raises:
+        ValueError: check_outputs was asked about `path`, and what is there has changed since.
+        OSError: it cannot be written; the error names `path`.
+    """
+    path = Path(path)
+    with _partial(path) as partial:
+        os.close(os.open(partial, os.O_CREAT))
+        with _locked(partial):
+            yield partial
+            with held():
+                if path in _checked:
+                    source, before = _checked[path]
+                    if _stamp(path) != before:
+                        raise ValueError(f"{path} was written by another meanwhile, and is kept: run this again")
+                    _checked[path] = source, _stamp(partial)
+                    with open(path.with_name(LEDGER), "a") as ledger:
+                        ledger.write(json.dumps([path.name, *_checked[path]]) + "\n")
+                partial.replace(path)
+
+
+@contextlib.contextmanager
+def whole_folder(path):
+    """A folder beside `path` to fill, renamed to `path`, which is new or an empty folder, when the block ends well and
+    deleted when it does not; what killed runs left of it is removed.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
+    """
+    path = Path(path).resolve()
+    _remove_left(_find_partials(path.parent).get(_partial_end(path), ()))
+    with _partial(path) as partial:
+        partial.mkdir()
+        with _locked(partial):
+            yield partial
+            with held():
+                partial.replace(path)
+
+
+# What is written lies beside its name under another, with the number of the process in it, and is locked as long as
+# that lives. The file LEDGER of a folder has a line for each file: its name, what it is made of, its stamp.
+
+
+@contextlib.contextmanager
+def _partial(path):
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{_partial_end(path)}")
     try:
         yield partial
-        partial.replace(path)
+    except OSError as error:
+        if error.filename not in (None, str(partial)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
 
 
-def one_line(main):
-    """Decorates a script's main(): what the user can mend ends it with one line and exit code 1.
+def _partial_end(path):
+    return os.fsdecode(os.fsencode(path.name)[-200:])  # of the 255 bytes that a name may have
 
-    That is a ValueError, whose message says what to do; an OSError, which names the file; and Ctrl-C.
-    """
 
-    @functools.wraps(main)
-    def run():
+def _find_partials(folder):
+    """The partial files and folders in a folder: dict of the end of their name to their Paths."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(PARTIAL):
+                found.setdefault(entry.name.split("-", 2)[-1], []).append(Path(entry.path))
+    return found
+
+
+def _remove_left(partials):
+    """Removes partial files whose process is gone; whether that were all."""
+    for partial in partials:
         try:
-            main()
-        except ValueError as error:
-            sys.exit(str(error))
-        except OSError as error:
-            sys.exit(f"cannot write {error.filename}: {error.strerror}")
-        except KeyboardInterrupt:
-            sys.exit("interrupted; no file is half-written")
+            with _locked(partial):
+                _remove(partial)
+        except FileNotFoundError:
+            continue
+        except BlockingIOError:
+            return False
+    return True
 
-    return run
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _stamp(path):
+    """What tells a file from others of its name, and from itself before a change: [size, time], or None."""
+    with contextlib.suppress(FileNotFoundError):
+        state = os.lstat(path)
+        return state.st_size, state.st_mtime_ns
+
+
+def _read_ledger(folder):
+    """What was written into a folder: dict of (name, stamp) to what it was made of."""
+    written = {}
+    with contextlib.suppress(FileNotFoundError), open(folder / LEDGER) as lines:
+        for line in lines:
+            with contextlib.suppress(ValueError):  # cut
+                name, source, stamp = json.loads(line)
+                written[name, tuple(stamp)] = source
+    return written

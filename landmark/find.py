@@ -16,7 +16,7 @@ from landmark.points import LANDMARKS, crop_box, crop_face, to_photo
 from senet import INPUT_NAME, OUTPUT_NAME
 
 OWN_PB = Path("landmark.pb")
-SHIPPED_PB = Path("models/landmark.pb")
+SHIPPED_PB = Path(__file__).resolve().parents[1] / "models" / "landmark.pb"
 KIND_ATTRIBUTE = "_points"  # of the input; readers pass over names that begin so
 YUNET = "face_detection_yunet_2023mar.onnx"
 YUNET_URL = f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{YUNET}"

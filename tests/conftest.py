@@ -36,6 +36,11 @@ FULLY_CONNECTED = [
 ]  # fmt: skip
 
 
+def names_in(folder):
+    """What a user sees in a folder."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
 def numbered(name, i):
     return f"{name}_{i}" if i else name
 

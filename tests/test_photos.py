@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ENVIRONMENT, REPO
+from conftest import ENVIRONMENT, REPO, names_in
 
 import evaluate
 import test_pb
@@ -67,11 +67,20 @@ def call(monkeypatch, script, *arguments):
     script.main()
 
 
-def read_points(folder):
-    """(rows of points.csv as (picture, points [68, 2]), points.json)."""
-    with (folder / "points.csv").open(newline="") as file:
-        rows = [(name, np.array(numbers, float).reshape(68, 2)) for name, *numbers in list(csv.reader(file))[1:]]
-    return rows, json.loads((folder / "points.json").read_text())
+def read_points(folder, name="points"):
+    """(rows of the .csv with a face as (picture, points [68, 2]), the .json); every picture or frame is in both, with
+    the same time and face numbers."""
+    with (folder / f"{name}.csv").open(newline="") as file:
+        _, *rows = csv.reader(file)
+    entries = json.loads((folder / f"{name}.json").read_text())
+    faces = [
+        [str(entry["picture"]), "" if entry["seconds"] is None else str(entry["seconds"]), str(face["face"])]
+        for entry in entries
+        for face in entry["faces"] or [{"face": ""}]
+    ]
+    assert [row[:3] for row in rows] == faces
+    assert all(set(row[3:]) == {""} for row in rows if row[2] == "")
+    return [(row[0], np.array(row[3:], float).reshape(68, 2)) for row in rows if row[2]], entries
 
 
 # Photos
@@ -102,7 +111,7 @@ def test_faces_of_whole_photos(tmp_path, monkeypatch, capsys, detector, astronau
     assert [line for line in said.err.splitlines() if "no face" in line and str(images / "none.png") in line]
     assert f"{len(places)} pictures" in said.out and "8 faces" in said.out
     assert (output / "none.png").read_bytes() == (images / "none.png").read_bytes()
-    assert {path.name for path in output.iterdir()} == {*places, "points.csv", "points.json"}
+    assert names_in(output) == {*places, "points.csv", "points.json"}
     rows, entries = read_points(output)
     assert [entry["picture"] for entry in entries] == sorted(places)
     for entry in entries:
@@ -323,8 +332,9 @@ def test_video_is_annotated_whole(tmp_path, monkeypatch, capsys, detector, astro
     call(monkeypatch, test_pb, "--pb", SHIPPED, "--video", tmp_path / "clip.avi", "--output", output, "--json")
     said = capsys.readouterr().out
     assert str(output / "clip.mp4") in said and "15 frames" in said and re.search(r"[\d.]+ frames a second", said)
-    assert {path.name for path in output.iterdir()} == {"clip.mp4", "points.csv", "points.json"}
-    rows, entries = read_points(output)
+    assert names_in(output) == {"clip.mp4", "clip.csv", "clip.json"}
+    rows, entries = read_points(output, "clip")
+    np.testing.assert_allclose([entry["seconds"] for entry in entries], np.arange(15) / 25, atol=1e-3)
     assert [entry["picture"] for entry in entries] == list(range(15))
     assert [name for name, _ in rows] == [str(i) for i in range(12)]
     video = cv2.VideoCapture(str(output / "clip.mp4"))
@@ -360,7 +370,7 @@ def test_ctrl_c_leaves_a_whole_video(tmp_path, detector):
     ) as process:
         try:
             deadline = time.monotonic() + 60
-            partial = output / ".partial-points.json"
+            partial = output / f".partial-{process.pid}-long.json"
             while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
                 time.sleep(0.05)
             os.kill(process.pid, signal.SIGINT)
@@ -370,8 +380,8 @@ def test_ctrl_c_leaves_a_whole_video(tmp_path, detector):
     assert process.returncode == 0 and b"Traceback" not in stderr
     count = int(re.search(rb"(\d+) frames in", stdout)[1])
     assert 0 < count < 1000
-    assert {path.name for path in output.iterdir()} == {"long.mp4", "points.csv", "points.json"}
-    rows, entries = read_points(output)
+    assert names_in(output) == {"long.mp4", "long.csv", "long.json"} and not list(output.glob(".partial*"))
+    rows, entries = read_points(output, "long")
     video = cv2.VideoCapture(str(output / "long.mp4"))
     assert len(rows) == len(entries) == count
     assert sum(iter(lambda: video.read()[0], False)) == count

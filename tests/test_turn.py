@@ -250,13 +250,13 @@ def test_interrupted_leaves_nothing_and_says_one_line(data, tmp_path):
         command, cwd=REPO, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True, start_new_session=True
     ) as process:
         try:
-            while not list(tmp_path.glob(".out-*/SAMPLE_turned")) and process.poll() is None:
+            while not list(tmp_path.glob(".partial-*-out/SAMPLE_turned")) and process.poll() is None:
                 time.sleep(0.1)
             time.sleep(1)  # into the work
             os.killpg(process.pid, signal.SIGINT)
             _, stderr = process.communicate(timeout=20)
         finally:
             process.kill()
-    assert process.returncode == 1 and "Traceback" not in stderr
+    assert process.returncode == 130 and "Traceback" not in stderr
     assert stderr.strip().endswith("interrupted; no file is half-written")
     assert not list(tmp_path.iterdir())

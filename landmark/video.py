@@ -1,0 +1,114 @@
+"""Videos: their frames with their times, and videos written that last as long."""
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import time
+
+import cv2
+import numpy as np
+
+MP4V = cv2.VideoWriter.fourcc(*"mp4v")
+FASTEST = 10_000  # frames a second; some containers have their clock's rate for their frames'
+CAMERA_RATE = 30  # where it is not known
+LOOK = 100  # frames whose times tell the rate
+LONGEST = 600  # seconds; times further apart are a fault of the file
+
+
+class Video:
+    """A video or camera: iterating reads its frames, uint8 [H, W, 3], BGR, until its end or Ctrl-C.
+
+    Attributes:
+        rate: float, frames a second.
+        length: number of frames, None where it is not known.
+        seconds: float, when the frame that was read last is shown, from the first one on: by the times in the file; of
+            a camera, by the clock.
+    """
+
+    def __init__(self, source):
+        """source: path of a video, or the number of a camera, int; one that cannot be read has no frames."""
+        self.is_camera = isinstance(source, int)
+        source = source if self.is_camera else os.fsencode(source)
+        self.capture = cv2.VideoCapture(source)
+        times = [] if self.is_camera else _read_times(source)
+        self.has_times = self.is_camera or len(set(times)) > 1
+        self.rate = _find_rate(self.capture.get(cv2.CAP_PROP_FPS), times)
+        self.length = max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
+        self.seconds = 0.0
+
+    def __iter__(self):
+        stops, last = [], None
+        before = signal.signal(signal.SIGINT, lambda *_: stops.append(True))  # in the midst of a frame it tears files
+        try:
+            while not stops and (frame := self.capture.read()[1]) is not None:
+                now = time.monotonic() if self.is_camera else self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                if last is not None:
+                    has_step = self.has_times and 0 <= now - last <= LONGEST
+                    self.seconds += now - last if has_step else 1 / self.rate
+                last = now
+                yield frame
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _read_times(source):
+    """When the first frames of a video are shown: list of seconds."""
+    capture, times = cv2.VideoCapture(source), []
+    while len(times) < LOOK and capture.grab():
+        times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    return times
+
+
+def _find_rate(said, times):
+    """Frames a second: what the file says, if its times agree; else what most of them say."""
+    said = said if 0 < said <= FASTEST else 0
+    gaps = np.diff(times)
+    if gaps.any() and not 0.9 < said * gaps.mean() < 1.1:
+        said = 1 / np.median(gaps[gaps > 0])
+    # MPEG-4 keeps the rate as a fraction below 65,536.
+    return round(said, 2 if said < 600 else 0) or CAMERA_RATE
+
+
+@contextlib.contextmanager
+def write_video(path, rate):
+    """Writes an mp4 of one rate, whose frames are repeated or left out so that each is shown at its time.
+
+    Args:
+        path: Path of the file.
+        rate: float, frames a second.
+
+    Yields:
+        add(frame, seconds): frame uint8 [H, W, 3], BGR, all of one size; of an odd one the last row or column is
+            repeated; seconds: when it is shown, rising.
+
+    Raises:
+        ValueError: no video of this size can be written.
+        OSError: it could not be written whole.
+    """
+    writer = last = None
+    first = count = 0
+
+    def add(frame, seconds):
+        nonlocal writer, last, first, count
+        height, width = frame.shape[:2]
+        frame = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        if not writer:
+            writer, last, first = cv2.VideoWriter(os.fsencode(path), MP4V, rate, frame.shape[1::-1]), frame, seconds
+            if not writer.isOpened():
+                raise ValueError(f"OpenCV writes no mp4 of {width}x{height} pixels at {rate:g} frames a second")
+        place = round((seconds - first) * rate)
+        while count <= place:
+            writer.write(frame if count == place else last)
+            count += 1
+        last = frame
+
+    try:
+        yield add
+    finally:
+        if writer:
+            writer.release()
+    if cv2.VideoCapture(os.fsencode(path)).get(cv2.CAP_PROP_FRAME_COUNT) != count:  # the writer itself says nothing
+        reason = errno.EIO if shutil.disk_usage(path.parent).free > 2**20 else errno.ENOSPC
+        raise OSError(reason, os.strerror(reason), str(path))

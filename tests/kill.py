@@ -1,0 +1,182 @@
+"""Stops each script at seeded moments of a run, and looks at what is left.
+
+Usage:
+    python tests/kill.py                                   # kill -9 at 20 moments of each: most of an hour
+    python tests/kill.py --scripts train.py --moments 5
+    python tests/kill.py --signal INT                      # or TERM
+
+After each: no file under a final name is cut, no process is left, and the same command then works. INT and TERM say one
+line, end with 130 and 143, and leave no partial file.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path.append(str(REPO))
+
+import cv2  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
+
+from landmark.files import PARTIAL, read_picture  # noqa: E402
+from landmark.find import load_graph  # noqa: E402
+from landmark.mat import read_mat  # noqa: E402
+from landmark.records import read_records  # noqa: E402
+
+# {sample}: faces in the layout of 300W_LP; {records}: of them; {clip}: a video; {out}: where to write.
+COMMANDS = {
+    "prepare_tfrecords.py": "--data {sample} --out {out}",
+    "train.py": "--data {records} --models {out} --steps 200 --batch_size 4 --network narrow",
+    "freeze_graph.py": "--checkpoint models/landmark.ckpt --data {records} --output {out}/a.pb --tflite {out}/a.tflite",
+    "test_pb.py": "--output {out} --detect --json --images images {sample}/SAMPLE",
+    "test_pb.py --video": "{clip} --output {out} --json",
+    "evaluate.py": "--records {records}/test.tfrecords --output {out}",
+    "data/make_sample.py": "--out {out}/sample --faces 12",
+    "data/turn_faces.py": "--data {sample} --out {out}/turned",
+}
+
+
+def start(script, paths):
+    """Starts a script's command in a process group of its own: subprocess.Popen."""
+    arguments = f"{script} {COMMANDS[script]}".format(**paths).split()
+    Path(paths["out"]).mkdir(exist_ok=True)
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=REPO, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True
+    )
+
+
+def stop(process, number):
+    """Sends a signal to a process, Ctrl-C to its group as a terminal does, and waits for its end.
+
+    Returns:
+        (exit code, last line that it said on stderr).
+    """
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, stderr = process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and is_group_alive(process.pid):
+        time.sleep(0.05)
+    assert not is_group_alive(process.pid), "a worker is left"
+    assert "Traceback" not in stderr, stderr
+    return process.returncode, stderr.rpartition("\n")[0].rpartition("\n")[2]
+
+
+def is_group_alive(group):
+    """Whether a process of a group runs."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of = path.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(of) == group and state != "Z":
+            return True
+    return False
+
+
+def check_files(folder):
+    """That every file under a final name is whole, whatever it is."""
+    for path in Path(folder).rglob("*"):
+        if path.is_dir() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if check := CHECKS.get(path.suffix):
+            check(path)
+
+
+def _check_csv(path):
+    with open(path, newline="") as file:
+        assert len({len(row) for row in csv.reader(file)}) == 1, path
+
+
+def _check_video(path):
+    video = cv2.VideoCapture(str(path))
+    count = sum(iter(lambda: video.read()[0], False))
+    assert count and count == video.get(cv2.CAP_PROP_FRAME_COUNT), path
+
+
+def _check_checkpoint(path):
+    reader = tf.train.load_checkpoint(str(path.with_suffix("")))
+    for name in reader.get_variable_to_shape_map():
+        reader.get_tensor(name)
+
+
+CHECKS = {
+    ".csv": _check_csv,
+    ".index": _check_checkpoint,
+    ".jpg": read_picture,
+    ".json": lambda path: json.loads(path.read_text()),
+    ".mat": lambda path: read_mat(path, ()),
+    ".mp4": _check_video,
+    ".pb": load_graph,
+    ".png": read_picture,
+    ".tflite": lambda path: tf.lite.Interpreter(str(path)).allocate_tensors(),
+    ".tfrecords": lambda path: list(read_records(path)),
+}
+
+
+def check_left(folder, number, code, said):
+    """That what a signal left is as it should be."""
+    check_files(folder)
+    if number != signal.SIGKILL:
+        assert code == 128 + number, f"exit code {code}: {said}"
+        assert said.startswith("interrupted"), said
+        assert not list(Path(folder).rglob(f"{PARTIAL}*")), "a partial file is left"
+
+
+def prepare(folder):
+    """What the commands read: dict of their placeholders, but for out."""
+    sample, records, clip = folder / "sample", folder / "records", folder / "clip.avi"
+    commands = f"data/make_sample.py --out {sample} --faces 12", f"prepare_tfrecords.py --data {sample} --out {records}"
+    for command in commands:
+        subprocess.run([sys.executable, *command.split()], cwd=REPO, check=True, capture_output=True)
+    face = cv2.copyMakeBorder(cv2.imread(str(REPO / "images/astronaut.jpg")), *[60] * 4, cv2.BORDER_REPLICATE)
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 25, face.shape[1::-1])
+    for _ in range(100):
+        writer.write(face)
+    writer.release()
+    return {"sample": sample, "records": records, "clip": clip}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scripts", nargs="+", choices=COMMANDS, default=list(COMMANDS))
+    parser.add_argument("--moments", type=int, default=20, help="(20)")
+    parser.add_argument("--signal", choices=["KILL", "TERM", "INT"], default="KILL")
+    parser.add_argument("--seed", type=int, default=0, help="(0)")
+    args = parser.parse_args()
+    number = signal.Signals[f"SIG{args.signal}"]
+    rng = random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = prepare(Path(folder))
+        for script in args.scripts:
+            began = time.monotonic()
+            assert start(script, paths | {"out": f"{folder}/{script[:4]}whole"}).wait() == 0, script
+            took = time.monotonic() - began
+            for i in range(args.moments):
+                paths["out"] = f"{folder}/{script.replace('/', '-').replace(' ', '')}-{i}"
+                process, moment = start(script, paths), rng.uniform(0, took)
+                time.sleep(moment)
+                where = f"{script:22} {args.signal:4} at {moment:5.2f} of {took:5.2f} s"
+                if process.poll() is not None:
+                    print(f"{where}: had ended")
+                    continue
+                code, said = stop(process, number)
+                check_left(paths["out"], number, code, said)
+                again = start(script, paths)
+                _, stderr = again.communicate()
+                assert again.returncode == 0 or "exists" in stderr, f"{where}: {stderr}"  # it had just ended
+                check_files(paths["out"])
+                print(f"{where}: {said}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
