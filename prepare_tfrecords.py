@@ -43,9 +43,9 @@ def main():
     args = parser.parse_args()
 
     folders = args.data or [REAL_SET if REAL_SET.is_dir() else SAMPLE_SET]
-    annotations = find_annotations(folders)
     outputs = [f"{side}.tfrecords" for side in ("train", "test")] + ["records.json", "preview.png", "skipped.txt"]
     check_outputs(dict.fromkeys(args.out / name for name in outputs), args.overwrite)
+    annotations = find_annotations(folders)
     args.out.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(read_faces(annotations, f"pts_{args.points}")) as faces:
         first = next(faces)  # the workers start here, and read on while TensorFlow loads

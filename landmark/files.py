@@ -189,13 +189,14 @@ def whole_folder(path):
 def _partial(path):
     partial = path.with_name(f"{PARTIAL}{os.getpid()}-{_partial_end(path)}")
     try:
-        yield partial
+        try:
+            yield partial
+        finally:
+            _remove(partial)
     except OSError as error:
         if error.filename not in (None, str(partial)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        _remove(partial)
 
 
 def _partial_end(path):

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 MP4V = cv2.VideoWriter.fourcc(*"mp4v")
+LARGEST = 8_190  # pixels a side: MPEG-4 has 13 bits for it
 FASTEST = 10_000  # frames a second; some containers have their clock's rate for their frames'
 CAMERA_RATE = 30  # where it is not known
 LOOK = 100  # frames whose times tell the rate
@@ -95,9 +96,11 @@ def write_video(path, rate):
         height, width = frame.shape[:2]
         frame = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         if not writer:
-            writer, last, first = cv2.VideoWriter(os.fsencode(path), MP4V, rate, frame.shape[1::-1]), frame, seconds
-            if not writer.isOpened():
+            if max(height, width) <= LARGEST:
+                writer = cv2.VideoWriter(os.fsencode(path), MP4V, rate, frame.shape[1::-1])
+            if not writer or not writer.isOpened():
                 raise ValueError(f"OpenCV writes no mp4 of {width}x{height} pixels at {rate:g} frames a second")
+            last, first = frame, seconds
         place = round((seconds - first) * rate)
         while count <= place:
             writer.write(frame if count == place else last)

@@ -1,0 +1,95 @@
+"""Videos last as long as they did, whatever their rate, size and times."""
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from conftest import names_in
+
+from landmark.video import Video, write_video
+
+
+def write_source(path, rate, sizes=(64, 48), count=20):
+    """A video whose frames get lighter by 10 levels each."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, sizes)
+    for i in range(count):
+        writer.write(np.full((*sizes[::-1], 3), 20 + 10 * i, np.uint8))
+    writer.release()
+    return path
+
+
+def copy(source, target):
+    """Writes a video anew: the times of its frames."""
+    video, times = Video(source), []
+    with write_video(target, video.rate) as add:
+        for frame in video:
+            add(frame, video.seconds)
+            times.append(video.seconds)
+    return np.array(times)
+
+
+def read(path):
+    """(frames a second, list of the frames' mean level)."""
+    capture, levels = cv2.VideoCapture(str(path)), []
+    while (frame := capture.read()[1]) is not None:
+        levels.append(frame.mean())
+    return capture.get(cv2.CAP_PROP_FPS), levels
+
+
+@pytest.mark.parametrize("rate, suffix", [(0.5, "mp4"), (29.97, "avi"), (25, "mkv"), (600, "avi"), (1500, "mp4")])
+def test_a_video_keeps_its_rate_and_every_frame(rate, suffix, tmp_path):
+    source = write_source(tmp_path / f"source.{suffix}", rate)
+    times = copy(source, tmp_path / "copy.mp4")
+    np.testing.assert_allclose(times, np.arange(20) / rate, atol=0.6e-3)  # mkv has milliseconds
+    said, levels = read(tmp_path / "copy.mp4")
+    assert said == pytest.approx(rate, rel=1e-3)
+    np.testing.assert_allclose(levels, 20 + 10 * np.arange(20), atol=8)
+
+
+def make_uneven(path):
+    """Lets the first half of an mp4's frames follow each other twice as fast, and the others slower."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"stts") + 8
+    entries, count, delta = struct.unpack(">III", data[at : at + 12])
+    assert entries == 1 and data.index(b"moov") > data.index(b"mdat")
+    data[at : at + 12] = struct.pack(">IIIII", 2, count // 2, delta // 2, count // 2, 3 * delta // 2)
+    for name in b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts":
+        at = data.index(name) - 4
+        data[at : at + 4] = struct.pack(">I", struct.unpack(">I", data[at : at + 4])[0] + 8)
+    path.write_bytes(data)
+
+
+def test_frames_that_come_unevenly_are_shown_at_their_times(tmp_path):
+    source = write_source(tmp_path / "source.mp4", 10)
+    make_uneven(source)
+    times = copy(source, tmp_path / "copy.mp4")
+    np.testing.assert_allclose(times, [*np.arange(10) * 0.05, *(0.5 + np.arange(10) * 0.15)], atol=1e-6)
+    rate, levels = read(tmp_path / "copy.mp4")
+    assert len(levels) / rate == pytest.approx(2, abs=0.11)
+    for i, level in enumerate(levels):
+        shown = np.abs(20 + 10 * np.arange(20) - level).argmin()  # the number of the frame
+        assert abs(times[shown] - i / rate) < 1 / rate, i
+
+
+def test_odd_sizes_lose_no_row_and_no_column(tmp_path):
+    frame = np.zeros((47, 63, 3), np.uint8)
+    frame[-1], frame[:, -1] = 255, 255
+    with write_video(tmp_path / "odd.mp4", 25) as add:
+        add(frame, 0)
+    written = cv2.VideoCapture(str(tmp_path / "odd.mp4")).read()[1]
+    assert written.shape == (48, 64, 3)
+    assert written[-2:].mean() > 200 and written[:, -2:].mean() > 200 and written[:-6, :-6].mean() < 40
+
+
+def test_a_size_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(ValueError, match="8200x16"), write_video(tmp_path / "wide.mp4", 25) as add:
+        add(np.zeros((16, 8200, 3), np.uint8), 0)
+    assert not names_in(tmp_path)
+
+
+def test_a_time_that_is_a_fault_of_the_file_does_not_fill_the_disk(tmp_path):
+    video = Video(write_source(tmp_path / "source.mp4", 10, count=3))
+    assert len(list(video)) == 3 and video.seconds == pytest.approx(0.2)
+    empty = Video(tmp_path / "missing.mp4")
+    assert not list(empty) and empty.rate == 30 and empty.length is None
