@@ -12,15 +12,11 @@ from landmark.checkpoints import read_run, restore
 from landmark.files import whole_file
 from landmark.find import KIND_ATTRIBUTE, load_graph, predict
 from landmark.formats import KINDS
+from landmark.graphs import PLAIN_OPS
 from landmark.records import read_records
 from senet import INPUT_NAME, OUTPUT_NAME, SENet, crops_placeholder
 
 INPUT, OUTPUT = INPUT_NAME.partition(":")[0], OUTPUT_NAME.partition(":")[0]
-# What TensorFlow 1.4, OpenCV and the converters all read; the last three are of heat maps alone.
-PLAIN_OPS = set(
-    "Placeholder Const Conv2D BiasAdd Relu AvgPool Mean MatMul Sigmoid Reshape Mul Add Identity"
-    " Softmax Transpose ResizeNearestNeighbor".split()
-)
 BATCH = 32
 
 

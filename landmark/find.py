@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
-from google.protobuf.message import DecodeError
 
 from landmark.formats import KINDS
+from landmark.graphs import read_graph
 from landmark.points import LANDMARKS, crop_box, crop_face, to_photo
 from senet import INPUT_NAME, OUTPUT_NAME
 
@@ -60,26 +60,16 @@ def load_graph(path):
         tf.Graph that holds INPUT_NAME and OUTPUT_NAME.
 
     Raises:
-        ValueError: the file is missing, no graph, lacks the two names, or was frozen in training mode; the message
-            names it.
+        ValueError: as of graphs.read_graph, or it lacks the two names; the message names it.
     """
-    definition = tf.GraphDef()
-    try:
-        definition.ParseFromString(Path(path).read_bytes())
-        with tf.Graph().as_default() as graph:
-            tf.import_graph_def(definition, name="")
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; python freeze_graph.py writes it") from None
-    except (DecodeError, ValueError, tf.errors.OpError):
-        raise ValueError(f"{path} is not a frozen graph: write one with python freeze_graph.py") from None
+    definition = read_graph(path)
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
     for name in INPUT_NAME, OUTPUT_NAME:
         try:
             graph.get_tensor_by_name(name)
         except KeyError:
             raise ValueError(f"{path} has no {name}: it is the graph of another network") from None
-    for op in graph.get_operations():  # a training graph loads everywhere, and its points are off by a quarter
-        if op.type == "RandomUniform" or op.type.startswith("FusedBatchNorm") and op.get_attr("is_training"):
-            raise ValueError(f"{path} is a frozen training graph ({op.name}): write one with python freeze_graph.py")
     return graph
 
 

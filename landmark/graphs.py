@@ -1,0 +1,88 @@
+"""A frozen graph from anywhere, read without harm: a graph is a program, and some of TensorFlow's ops write files."""
+
+from pathlib import Path
+
+import tensorflow.compat.v1 as tf
+from google.protobuf.message import DecodeError
+
+from landmark.points import IMAGE_SIZE
+
+# What TensorFlow 1.4, OpenCV and the converters all read; the last three are of heat maps alone.
+PLAIN_OPS = set(
+    "Placeholder Const Conv2D BiasAdd Relu AvgPool Mean MatMul Sigmoid Reshape Mul Add Identity"
+    " Softmax Transpose ResizeNearestNeighbor".split()
+)
+# And what graphs frozen elsewhere hold: batch norms that are not folded, other names of the same.
+KNOWN_OPS = PLAIN_OPS | set("AddV2 FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 Sub Rsqrt MaxPool Squeeze".split())
+MOST = 2**26  # bytes of a tensor, for one crop, and of the file; the original's have 2 and 4 MB
+MOST_NUMBERS = MOST // 8  # whatever their type
+ONE_CROP = tf.TensorShape([1, IMAGE_SIZE, IMAGE_SIZE, 3]).as_proto()
+
+
+def read_graph(path):
+    """Reads a frozen graph that does nothing but calculate.
+
+    Args:
+        path: of landmark.pb.
+
+    Returns:
+        tf.GraphDef that can be imported.
+
+    Raises:
+        ValueError: the file is missing or no graph, was frozen in training mode, or holds an op that is not of
+            KNOWN_OPS, a control input, a function or a tensor of over 64 MiB; the message names the file and the op.
+    """
+    advice = "write one with python freeze_graph.py"
+    try:
+        if Path(path).stat().st_size > MOST:
+            raise ValueError(f"{path} has over {MOST >> 20} MiB, too many for a landmark.pb: {advice}")
+        definition = tf.GraphDef.FromString(Path(path).read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; python freeze_graph.py writes it") from None
+    except DecodeError:
+        raise ValueError(f"{path} is not a frozen graph: {advice}") from None
+    for node in definition.node:  # a training graph loads everywhere, and its points are off by a quarter
+        is_norm = node.op.startswith("FusedBatchNorm")
+        if node.op == "RandomUniform" or is_norm and ("is_training" not in node.attr or node.attr["is_training"].b):
+            raise ValueError(f"{path} is a frozen training graph ({node.name[:99]!r}): {advice}")
+    harms = (f"{node.name[:99]!r} {harm}" for node in definition.node if (harm := _harm(node)))
+    if harm := "it holds functions" if definition.library.ByteSize() else next(harms, None):
+        raise ValueError(f"{path} is refused, as it may do more than find points: {harm}; {advice}")
+
+    one = tf.GraphDef.FromString(definition.SerializeToString())
+    for node in one.node:
+        if node.op == "Placeholder":
+            node.attr["shape"].shape.CopyFrom(ONE_CROP)
+    try:
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(one, name="")
+    except (ValueError, tf.errors.OpError):
+        raise ValueError(f"{path} is not a frozen graph: {advice}") from None
+    for op in graph.get_operations():
+        for result in op.outputs[:1]:  # the others are of batch norms in training
+            numbers = result.shape.num_elements()
+            if numbers is None or numbers > MOST_NUMBERS:
+                raise ValueError(f"{path} is refused: {op.name[:99]!r} makes a {op.type} of {result.shape}; {advice}")
+    return definition
+
+
+def _harm(node):
+    """What a node may do beside calculating, or None."""
+    if node.op not in KNOWN_OPS:
+        return f"is the op {node.op[:99]!r}"
+    if any(source.startswith("^") for source in node.input):
+        return f"({node.op}) has a control input"
+    if node.op not in ("Const", "Identity") and "T" in node.attr and node.attr["T"].type != tf.float32.as_datatype_enum:
+        return f"({node.op}) calculates sizes, while it is loaded"
+    for attribute in node.attr.values():
+        values = attribute.list
+        if attribute.HasField("func") or values.func:
+            return f"({node.op}) calls a function"
+        tensors = attribute.tensor, *values.tensor
+        for shape in (attribute.shape, *values.shape, *(tensor.tensor_shape for tensor in tensors)):
+            numbers = 1
+            for side in shape.dim:
+                numbers *= max(side.size, 1)
+            if numbers > MOST_NUMBERS:
+                return f"({node.op}) makes a tensor of over 64 MiB"
+    return None
