@@ -144,7 +144,9 @@ def draw_pictures(session, detector, targets, points):
                 if faces:
                     draw_faces(picture, faces)
                     kind = path.suffix if cv2.haveImageWriter(f"a{path.suffix}") else ".jpg"  # .jfif
-                    content = cv2.imencode(kind, picture)[1]
+                    written, content = cv2.imencode(kind, picture)
+                    if not written:
+                        raise cv2.error
             except ValueError as error:
                 print(f"{path}: {error}; left out", file=sys.stderr)
                 continue

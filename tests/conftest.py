@@ -122,6 +122,7 @@ def run():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="surrogateescape",  # names may be any bytes
             start_new_session=True,
         ) as process:
             try:

@@ -37,7 +37,7 @@ COMMANDS = {
     "prepare_tfrecords.py": "--data {sample} --out {out}",
     "train.py": "--data {records} --models {out} --steps 200 --batch_size 4 --network narrow",
     "freeze_graph.py": "--checkpoint models/landmark.ckpt --data {records} --output {out}/a.pb --tflite {out}/a.tflite",
-    "test_pb.py": "--output {out} --detect --json --images images {sample}/SAMPLE",
+    "test_pb.py": "--output {out} --detect --json --images images",
     "test_pb.py --video": "{clip} --output {out} --json",
     "evaluate.py": "--records {records}/test.tfrecords --output {out}",
     "data/make_sample.py": "--out {out}/sample --faces 12",
@@ -61,7 +61,8 @@ def stop(process, number):
     Returns:
         (exit code, last line that it said on stderr).
     """
-    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    if process.poll() is None:
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and is_group_alive(process.pid):
@@ -134,16 +135,21 @@ def check_left(folder, number, code, said):
 
 def prepare(folder):
     """What the commands read: dict of their placeholders, but for out."""
-    sample, records, clip = folder / "sample", folder / "records", folder / "clip.avi"
+    sample, records = folder / "sample", folder / "records"
     commands = f"data/make_sample.py --out {sample} --faces 12", f"prepare_tfrecords.py --data {sample} --out {records}"
     for command in commands:
         subprocess.run([sys.executable, *command.split()], cwd=REPO, check=True, capture_output=True)
+    return {"sample": sample, "records": records, "clip": write_clip(folder / "clip.avi")}
+
+
+def write_clip(path):
+    """Writes a video of a face; returns its path."""
     face = cv2.copyMakeBorder(cv2.imread(str(REPO / "images/astronaut.jpg")), *[60] * 4, cv2.BORDER_REPLICATE)
-    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 25, face.shape[1::-1])
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, face.shape[1::-1])
     for _ in range(100):
         writer.write(face)
     writer.release()
-    return {"sample": sample, "records": records, "clip": clip}
+    return path
 
 
 def main():
@@ -166,10 +172,9 @@ def main():
                 process, moment = start(script, paths), rng.uniform(0, took)
                 time.sleep(moment)
                 where = f"{script:22} {args.signal:4} at {moment:5.2f} of {took:5.2f} s"
-                if process.poll() is not None:
-                    print(f"{where}: had ended")
-                    continue
                 code, said = stop(process, number)
+                if code == 0:  # it had ended
+                    continue
                 check_left(paths["out"], number, code, said)
                 again = start(script, paths)
                 _, stderr = again.communicate()

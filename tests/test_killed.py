@@ -1,0 +1,115 @@
+"""Scripts that are stopped: by kill -9, Ctrl-C and SIGTERM, at moments that are seen in what they write.
+
+`python tests/kill.py` does it at many moments of each script.
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import kill
+import pytest
+from conftest import ENVIRONMENT, REPO, names_in
+
+from landmark.files import PARTIAL
+
+
+@pytest.fixture(scope="module")
+def paths(small_set, records, tmp_path_factory):
+    return {"sample": small_set, "records": records, "clip": kill.write_clip(tmp_path_factory.mktemp("clip") / "a.avi")}
+
+
+def wait(process, condition):
+    """Until a condition holds while a process runs."""
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def begun(script, out):
+    """Whether a script is in the midst of writing."""
+    partials = [partial for partial in Path(out).rglob(f"{PARTIAL}*") if partial.exists()]
+    if script == "test_pb.py --video":
+        return any(partial.suffix == ".csv" and partial.stat().st_size for partial in partials)
+    return bool(partials)
+
+
+@pytest.mark.parametrize("script", ["prepare_tfrecords.py", "test_pb.py --video", "data/make_sample.py"])
+def test_after_kill_9_the_same_command_works(script, paths, tmp_path):
+    paths = paths | {"out": tmp_path / "out"}
+    process = kill.start(script, paths)
+    wait(process, lambda: begun(script, paths["out"]))
+    code, _ = kill.stop(process, signal.SIGKILL)
+    kill.check_left(paths["out"], signal.SIGKILL, code, "")
+    assert begun(script, paths["out"])
+    again = kill.start(script, paths)
+    _, stderr = again.communicate()
+    assert again.returncode == 0, stderr
+    kill.check_files(paths["out"])
+    assert names_in(paths["out"]) and not list(paths["out"].rglob(f"{PARTIAL}*"))
+
+
+@pytest.mark.parametrize(
+    "script, number",
+    [
+        ("prepare_tfrecords.py", signal.SIGINT),
+        ("test_pb.py", signal.SIGTERM),
+        ("test_pb.py --video", signal.SIGTERM),
+        ("data/turn_faces.py", signal.SIGTERM),
+    ],
+)
+def test_a_signal_in_the_midst_of_the_work_is_one_line(script, number, paths, tmp_path):
+    paths = paths | {"out": tmp_path / "out"}
+    process = kill.start(script, paths)
+    wait(process, lambda: begun(script, paths["out"]))
+    kill.check_left(paths["out"], number, *kill.stop(process, number))
+
+
+SCRIPTS = ["prepare_tfrecords.py", "train.py", "freeze_graph.py", "test_pb.py", "evaluate.py"]
+SCRIPTS += ["data/make_sample.py", "data/turn_faces.py", "data/fit_detector.py"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_signal_while_the_imports_load_is_one_line(script, number, tmp_path):
+    """A script is run whose first import after its own handlers waits."""
+    (tmp_path / "argparse.py").write_text("print('loading', flush=True)\nimport time\ntime.sleep(99)\n")
+    environment = ENVIRONMENT | {"PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, script], cwd=REPO, env=environment, stdout=-1, stderr=-1, text=True
+    ) as process:
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(number)
+        _, stderr = process.communicate()
+    assert (process.returncode, stderr) == (128 + number, "interrupted; nothing was written\n")
+
+
+def test_a_signal_waits_for_the_end_of_a_save(tmp_path):
+    program = """
+import signal
+from landmark.ending import held, one_line
+from landmark.files import whole_file
+from pathlib import Path
+
+@one_line
+def main():
+    with held():
+        signal.raise_signal(signal.SIGTERM)
+        Path("saved").touch()
+    Path("after").touch()
+
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (143, "interrupted; no file is half-written\n")
+    assert names_in(tmp_path) == {"saved"}
+
+
+def test_a_background_jobs_ctrl_c_stays_ignored(tmp_path):
+    program = "from landmark.ending import leave_at_once; import signal; leave_at_once(); signal.raise_signal(2)"
+    command = ["bash", "-c", f'trap "" INT; "{sys.executable}" -c "{program}"']
+    assert subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT).returncode == 0
