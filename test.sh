@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-[ -d .venv ] || python3 -m venv .venv
+[ -f .venv/bin/activate ] || python3 -m venv --clear .venv  # that file comes last: without it .venv is half made
 . .venv/bin/activate
 pip install --quiet -r requirements.txt -r requirements-dev.txt
 

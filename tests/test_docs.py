@@ -52,3 +52,17 @@ def test_links_of_the_docs_lead_somewhere():
     for page in [*REPO.glob("*.md"), *REPO.glob("*/*.md")]:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             assert "://" in link or (page.parent / link).exists(), f"{page}: {link}"
+
+
+@pytest.mark.parametrize("script", ["run.sh", "test.sh"])
+def test_an_environment_that_is_half_made_is_made_anew(script, tmp_path):
+    shutil.copy(REPO / script, tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / "data" / "sample").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    for name in "python3", "python", "pip", "ruff", "pytest":
+        program = tmp_path / "bin" / name
+        program.write_text('#!/bin/sh\ncase "$*" in *venv*) touch .venv/bin/activate ;; esac\n')
+        program.chmod(0o755)
+    done = subprocess.run(["bash", tmp_path / script], env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
+    assert done.returncode == 0 and (tmp_path / ".venv/bin/activate").exists()
