@@ -34,6 +34,8 @@ def _leave(number, _):
 
 def _handle(handler):
     """Handles SIGNALS, but for those that are ignored, as a shell's background jobs do; returns what did before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # signals come to the main thread alone
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, known in before.items():
         if known != signal.SIG_IGN:
