@@ -287,9 +287,10 @@ def load_opencv(pb, threads):
 
 
 def load_converted(name, pb, threads):
-    with tempfile.NamedTemporaryFile() as file:
-        Path(file.name).write_bytes(FORMATS[name].convert(pb))
-        return FORMATS[name].open(file.name, threads)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        FORMATS[name].convert(pb, path)
+        return FORMATS[name].open(path, threads)
 
 
 def load_dlib(pb, threads):
@@ -314,8 +315,7 @@ def load_dlib(pb, threads):
 LOADERS = {
     "TensorFlow, session": open_pb,
     f"OpenCV {cv2.__version__}, dnn": load_opencv,
-    "TFLite": functools.partial(load_converted, "tflite"),
-    "ONNX Runtime": functools.partial(load_converted, "onnx"),
+    **{f"freeze_graph.py --{name}": functools.partial(load_converted, name) for name in FORMATS},
     "dlib's own 68 points": load_dlib,
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from landmark.checkpoints import read_run, restore
-from landmark.files import whole_file
+from landmark.files import whole_file, whole_folder
 from landmark.find import KIND_ATTRIBUTE, load_graph, predict
 from landmark.formats import KINDS
 from landmark.graphs import PLAIN_OPS
@@ -117,9 +117,39 @@ def open_pb(path, threads=0):
     return lambda crops: predict(session, crops)
 
 
-def to_tflite(pb):
-    """The bytes of a TFLite model of a frozen graph, its batch dimension open."""
-    return tf.lite.TFLiteConverter.from_frozen_graph(str(pb), [INPUT], [OUTPUT]).convert()
+def to_saved_model(pb, path):
+    """Writes the folder of a SavedModel of a frozen graph, signature serving_default from `crops` to `points`."""
+    graph = load_graph(pb)
+    source, target = map(graph.get_tensor_by_name, [INPUT_NAME, OUTPUT_NAME])
+    path.rmdir()  # which is empty, and TensorFlow makes it
+    with tf.Session(graph=graph) as session:
+        tf.saved_model.simple_save(session, str(path), {"crops": source}, {"points": target})
+    (path / "variables").rmdir()  # there are none
+
+
+def open_saved_model(path, threads=0):
+    """Loads a SavedModel as TensorFlow Serving does, by its signature: as of open_pb, path that of its folder."""
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+    session = tf.Session(graph=tf.Graph(), config=config)
+    with session.graph.as_default():
+        model = tf.saved_model.loader.load(session, [tf.saved_model.tag_constants.SERVING], str(path))
+    signature = model.signature_def[tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY]
+    return lambda crops: session.run(signature.outputs["points"].name, {signature.inputs["crops"].name: crops})
+
+
+def check_folder(path):
+    """Sees that a SavedModel can be written to a folder.
+
+    Raises:
+        ValueError: there is something already.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ValueError(f"{path} is in the way: name a new folder, as each version of a model has")
+
+
+def to_tflite(pb, path):
+    """Writes a TFLite model of a frozen graph, its batch dimension open."""
+    path.write_bytes(tf.lite.TFLiteConverter.from_frozen_graph(str(pb), [INPUT], [OUTPUT]).convert())
 
 
 def open_tflite(path, threads=None):
@@ -147,13 +177,13 @@ def open_tflite(path, threads=None):
     return run
 
 
-def to_onnx(pb):
-    """The bytes of an ONNX model of a frozen graph, its batch dimension open and its names the graph's."""
+def to_onnx(pb, path):
+    """Writes an ONNX model of a frozen graph, its batch dimension open and its names the graph's."""
     import tf2onnx
 
     definition = tf.GraphDef.FromString(Path(pb).read_bytes())
     model, _ = tf2onnx.convert.from_graph_def(definition, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME])
-    return model.SerializeToString()
+    path.write_bytes(model.SerializeToString())
 
 
 def open_onnx(path, threads=0):
@@ -174,40 +204,45 @@ def open_onnx(path, threads=0):
     return lambda crops: session.run([OUTPUT_NAME], {INPUT_NAME: crops.astype(np.float32)})[0]
 
 
-def write_checked(output, content, open_file, crops, expected, tolerance):
-    """Writes a file if it answers as expected, and prints how far off it is.
+def write_checked(output, form, source, crops, expected):
+    """Writes a model if it answers as expected, and prints how far off it is.
 
     Args:
-        output: Path of the file.
-        content: bytes.
-        open_file: function of a Path that returns a function from crops to outputs.
+        output: Path of the file or folder.
+        form: Format.
+        source: of form.convert.
         crops: float32 [N, 128, 128, 3].
         expected: float32 [N, 136].
-        tolerance: largest difference that is kept.
 
     Returns:
         its outputs, float32 [N, 136].
 
     Raises:
-        ValueError: the difference is larger; an older file is still there then.
+        ValueError: the difference is larger than the format's tolerance; an older model is still there then.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(output) as path:
-        path.write_bytes(content)
-        run = open_file(path)
+    with (whole_folder if form.kind == "DIR" else whole_file)(output) as path:
+        form.convert(source, path)
+        run = form.open(path)
+        size = sum(file.stat().st_size for file in [path, *path.glob("*")] if file.is_file())
         # A batch of one first, then larger ones: a file with a fixed batch is of no use.
         outputs = np.concatenate([run(batch) for batch in np.split(crops, range(1, len(crops), BATCH))])
         # Points lie in 0..1; a network of few steps may answer more, with float32's error in proportion.
         difference = (np.abs(outputs - expected) / np.maximum(expected, 1)).max()
         print(f"{output}: largest difference on {len(crops)} test crops {difference:.1e}")
-        if not difference <= tolerance:
-            raise ValueError(f"more than {tolerance:.0e}: {output} was not written")
-    print(f"{output} written, {output.stat().st_size / 1e6:.2f} MB")
+        if not difference <= form.tolerance:
+            raise ValueError(f"more than {form.tolerance:.0e}: {output} was not written")
+    print(f"{output} written, {size / 1e6:.2f} MB")
     return outputs
 
 
-# What landmark.pb is written as. convert: function of a Path of landmark.pb that returns the file's bytes; open:
-# function of the file's path and a number of threads that returns a function of crops; tolerance: of its outputs.
-Format = namedtuple("Format", "convert open tolerance")
-PB = Format(Path.read_bytes, open_pb, 1e-5)
-FORMATS = {"tflite": Format(to_tflite, open_tflite, 1e-4), "onnx": Format(to_onnx, open_onnx, 1e-4)}
+# What a model is written as. kind: FILE or DIR; convert: function of the Path of landmark.pb (for PB its bytes) and of
+# what is to be written; open: function of its Path and a number of threads that returns a function of crops; tolerance:
+# of the outputs.
+Format = namedtuple("Format", "kind convert open tolerance")
+PB = Format("FILE", lambda frozen, path: path.write_bytes(frozen), open_pb, 1e-5)
+FORMATS = {
+    "saved_model": Format("DIR", to_saved_model, open_saved_model, 1e-5),
+    "tflite": Format("FILE", to_tflite, open_tflite, 1e-4),
+    "onnx": Format("FILE", to_onnx, open_onnx, 1e-4),
+}

@@ -6,6 +6,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 from conftest import REPO
 
@@ -112,31 +113,61 @@ def test_frozen_training_graph_of_others_is_not_loaded(training_graph, tmp_path,
     assert not (tmp_path / "drawn").exists()
 
 
-@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def serve(folder):
+    """What TensorFlow Serving does with a SavedModel, by the names it is asked for."""
+    points = tf2.saved_model.load(str(folder)).signatures["serving_default"]
+    return lambda crops: points(crops=tf2.constant(crops, tf2.float32))["points"].numpy()
+
+
+@pytest.mark.parametrize("file", ["landmark.tflite", "landmark.onnx", "1"])
 def test_other_formats_give_the_checkpoints_points_for_any_number_of_crops(
-    suffix, landmark_pb, live_checkpoint, crops, checkpoint_outputs
+    file, landmark_pb, live_checkpoint, crops, checkpoint_outputs
 ):
     from landmark.export import FORMATS
 
-    run = FORMATS[suffix[1:]].open(landmark_pb.with_suffix(suffix))
+    path = landmark_pb.with_name(file)
+    run = serve(path) if path.is_dir() else FORMATS[path.suffix[1:]].open(path)
     expected = checkpoint_outputs(live_checkpoint, crops)
     for count in 1, 32, 2:
         np.testing.assert_allclose(run(crops[:count]), expected[:count], atol=1e-4)
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(landmark_pb, crops, tmp_path):
-    from landmark.export import open_tflite, write_checked
+    from landmark.export import FORMATS, write_checked
 
     output = tmp_path / "landmark.tflite"
     output.write_bytes(b"the old one")
     model = landmark_pb.with_suffix(".tflite")
-    expected = open_tflite(model)(crops)
-    arguments = output, model.read_bytes(), open_tflite, crops.astype(np.float32)
+    expected = FORMATS["tflite"].open(model)(crops)
+    arguments = output, FORMATS["tflite"], landmark_pb, crops.astype(np.float32)
     with pytest.raises(ValueError, match="landmark.tflite was not written"):
-        write_checked(*arguments, expected + np.float32(2e-4), 1e-4)
+        write_checked(*arguments, expected + np.float32(2e-4))
     assert output.read_bytes() == b"the old one" and not list(tmp_path.glob(".partial*"))
-    write_checked(*arguments, expected + np.float32(5e-5), 1e-4)
+    write_checked(*arguments, expected + np.float32(5e-5))
     assert output.read_bytes() == model.read_bytes()
+
+
+def test_a_saved_model_is_written_whole_or_not_at_all(landmark_pb, crops, tmp_path):
+    from landmark.export import FORMATS, write_checked
+
+    folder, model = tmp_path / "serving" / "1", FORMATS["saved_model"]
+    expected = model.open(landmark_pb.with_name("1"))(crops)
+    with pytest.raises(ValueError, match="serving/1 was not written"):
+        write_checked(folder, model, landmark_pb, crops, expected + np.float32(1e-3))
+    assert not list(folder.parent.iterdir())
+    write_checked(folder, model, landmark_pb, crops, expected)
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+    assert [path.name for path in folder.iterdir()] == ["saved_model.pb"]
+
+
+def test_a_saved_model_needs_a_folder_of_its_own(records, tmp_path, says):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    (tmp_path / "file").touch()
+    for taken in tmp_path / "photos", tmp_path / "file":
+        message = says(*freeze_arguments(records, tmp_path / "landmark.pb", "--saved_model", taken))
+        assert f"{taken} is in the way" in message
+    assert len(list(tmp_path.rglob("*"))) == 3
 
 
 def test_onnx_without_its_packages_names_the_line_that_installs_them(records, tmp_path, says, monkeypatch):
