@@ -59,7 +59,7 @@ def test_every_reader_gets_the_checkpoints_points(checkpoint, crops, tmp_path):
         assert np.abs(outputs - expected[: len(outputs)]).max() <= tolerance * max(1, expected.max())
 
     for name, form in export.FORMATS.items():
-        form.convert(pb, tmp_path / name)
+        form.convert(pb, tmp_path / name, crops)
         for count in 1, 8, 3:
             same(form.open(tmp_path / name, 1)(crops[:count]), form.tolerance)
     for count in 1, 8, 3:
