@@ -144,7 +144,7 @@ def time_networks(pbs):
     runs = {}
     for network, pb in pbs.items():
         tflite = pb.with_suffix(".tflite")
-        tflite.write_bytes(FORMATS["tflite"].convert(pb))
+        FORMATS["tflite"].convert(pb, tflite, crop)
         for name, run in ("pb", PB.open(pb, 1)), ("tflite", FORMATS["tflite"].open(tflite, 1)):
             runs[network, name] = functools.partial(run, crop)
     return _median_seconds(runs, CALLS)

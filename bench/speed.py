@@ -286,10 +286,11 @@ def load_opencv(pb, threads):
     return run
 
 
-def load_converted(name, pb, threads):
-    with tempfile.NamedTemporaryFile() as file:
-        Path(file.name).write_bytes(FORMATS[name].convert(pb))
-        return FORMATS[name].open(file.name, threads)
+def load_converted(name, crops, pb, threads):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        FORMATS[name].convert(pb, path, crops)
+        return FORMATS[name].open(path, threads)
 
 
 def load_dlib(pb, threads):
@@ -309,17 +310,6 @@ def load_dlib(pb, threads):
     return run
 
 
-# Functions of a Path of landmark.pb and a number of threads; each returns a function from uint8 crops [N, 128, 128, 3]
-# to points [N, 136] as shares of the crop.
-LOADERS = {
-    "TensorFlow, session": open_pb,
-    f"OpenCV {cv2.__version__}, dnn": load_opencv,
-    "TFLite": functools.partial(load_converted, "tflite"),
-    "ONNX Runtime": functools.partial(load_converted, "onnx"),
-    "dlib's own 68 points": load_dlib,
-}
-
-
 def time_loader(load, pb, threads, crops):
     """(ms at batch 1, faces/s with all crops in a batch, points on them), or the name of a package that is missing."""
     try:
@@ -337,8 +327,16 @@ def bench_loaders(pb, crops):
     """Prints the loaders table."""
     print(f"\n## {pb} in other programs, on {len(crops)} crops\n")
     print(f"| | threads | ms at batch 1 | faces/s at batch {len(crops)} | mean difference |\n|---|---|---|---|---|")
+    # Functions of a Path of landmark.pb and a number of threads; each returns a function from uint8 crops
+    # [N, 128, 128, 3] to points [N, 136] as shares of the crop.
+    loaders = {
+        "TensorFlow, session": open_pb,
+        f"OpenCV {cv2.__version__}, dnn": load_opencv,
+        **{f"freeze_graph.py --{name}": functools.partial(load_converted, name, crops) for name in FORMATS},
+        "dlib's own 68 points": load_dlib,
+    }
     expected = None
-    for name, load in LOADERS.items():
+    for name, load in loaders.items():
         for threads in (1,) if load is load_dlib else (1, 2):
             # Each in a process: the first session's threads are TensorFlow's for good.
             answer, _ = _in_process(time_loader, load, pb, threads, crops)

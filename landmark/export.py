@@ -1,5 +1,6 @@
 """From a checkpoint to files that other programs load, each kept only if it answers as the checkpoint does."""
 
+import math
 import warnings
 from collections import namedtuple
 from itertools import chain, islice
@@ -9,28 +10,41 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from landmark.checkpoints import read_run, restore
-from landmark.files import whole_file
+from landmark.files import whole_file, whole_folder
 from landmark.find import KIND_ATTRIBUTE, load_graph, predict
 from landmark.formats import KINDS
 from landmark.graphs import PLAIN_OPS
+from landmark.points import LANDMARKS, nme, to_photo
 from landmark.records import read_records
 from senet import INPUT_NAME, OUTPUT_NAME, SENet, crops_placeholder
 
 INPUT, OUTPUT = INPUT_NAME.partition(":")[0], OUTPUT_NAME.partition(":")[0]
 BATCH = 32
+NME_RISE = 0.03  # of the NME by the box, of what is kept
 
 
-def read_crops(paths, count):
-    """The first crops of record files: float32 [count or fewer, 128, 128, 3], BGR, 0..255.
+# crops: uint8 [N, 128, 128, 3], BGR; labels: float32 [N, 136], shares of the crop, NaN for a point without one; boxes:
+# [N, 4] of the crops in pixels of the photo.
+Labelled = namedtuple("Labelled", "crops labels boxes")
+
+
+def read_first(paths, count):
+    """The first faces of record files, which prepare_tfrecords.py mixed: Labelled, count of them or fewer.
 
     Raises:
         ValueError: a file is missing, or there is no whole record in them; the message names it.
     """
     faces = chain.from_iterable(read_records(path, []) for path in paths)  # the whole ones do
-    crops = [face.crop for face in islice(faces, count)]
-    if not crops:
+    faces = list(islice(faces, count))
+    if not faces:
         raise ValueError(f"no record in {', '.join(map(str, paths))}: write it again with python prepare_tfrecords.py")
-    return np.array(crops, np.float32)
+    return Labelled(*(np.array([getattr(face, name) for face in faces]) for name in ("crop", "label", "box")))
+
+
+def run_batches(run, crops):
+    """The outputs of a function of crops, float32 [N, 136]; of a batch of one first, then of larger ones: a model with
+    a fixed batch is of no use."""
+    return np.concatenate([run(batch) for batch in np.split(crops, range(1, len(crops), BATCH))])
 
 
 def freeze(checkpoint, crops):
@@ -38,7 +52,7 @@ def freeze(checkpoint, crops):
 
     Args:
         checkpoint: path of a checkpoint, of the network that checkpoints.read_run says.
-        crops: float32 [N, 128, 128, 3].
+        crops: uint8 or float32 [N, 128, 128, 3].
 
     Returns:
         (bytes of a serialized GraphDef of PLAIN_OPS, the checkpoint's outputs on the crops: float32 [N, 136]).
@@ -52,7 +66,7 @@ def freeze(checkpoint, crops):
         outputs, _ = SENet(placeholder, network=run["network"])
         restore(tf.train.Saver(), session, checkpoint)
         frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), [OUTPUT])
-        expected = session.run(outputs, {placeholder: crops})
+        expected = run_batches(lambda batch: session.run(outputs, {placeholder: batch}), crops)
     plain = fold_batch_norms(frozen)
     if (kind := run.get("label", KINDS[0])) != KINDS[0]:  # a graph of the first kind stays as it ever was
         node = next(node for node in plain.node if node.name == INPUT)
@@ -117,9 +131,67 @@ def open_pb(path, threads=0):
     return lambda crops: predict(session, crops)
 
 
-def to_tflite(pb):
-    """The bytes of a TFLite model of a frozen graph, its batch dimension open."""
-    return tf.lite.TFLiteConverter.from_frozen_graph(str(pb), [INPUT], [OUTPUT]).convert()
+def to_saved_model(pb, path, _):
+    """Writes the folder of a SavedModel of a frozen graph, signature serving_default from `crops` to `points`."""
+    graph = load_graph(pb)
+    source, target = map(graph.get_tensor_by_name, [INPUT_NAME, OUTPUT_NAME])
+    with tf.Session(graph=graph) as session:
+        tf.saved_model.simple_save(session, str(path), {"crops": source}, {"points": target})
+    (path / "variables").rmdir()  # there are none
+
+
+def open_saved_model(path, threads=0):
+    """Loads a SavedModel as TensorFlow Serving does, by its signature: as of open_pb, path that of its folder."""
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+    session = tf.Session(graph=tf.Graph(), config=config)
+    with session.graph.as_default():
+        model = tf.saved_model.loader.load(session, [tf.saved_model.tag_constants.SERVING], str(path))
+    signature = model.signature_def[tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY]
+    return lambda crops: session.run(signature.outputs["points"].name, {signature.inputs["crops"].name: crops})
+
+
+def check_folder(path):
+    """Sees that a SavedModel can be written to a folder.
+
+    Raises:
+        ValueError: there is something already.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ValueError(f"{path} is in the way: name a new folder, as each version of a model has")
+
+
+def to_tflite(pb, path, _):
+    """Writes a TFLite model of a frozen graph, its batch dimension open."""
+    path.write_bytes(_tflite_converter(pb).convert())
+
+
+def to_tflite_int8(pb, path, crops):
+    """Writes a TFLite model whose weights and activations are 8-bit integers, in ranges seen on some crops.
+
+    Input and output are float, and so are the last steps to the points: a position in 256 steps of the crop, or a share
+    of a heat map in as many, is off by more than the network is.
+
+    Args:
+        pb: Path of a frozen graph.
+        path: Path of what is written.
+        crops: uint8 [N, 128, 128, 3].
+    """
+    plain = _interpreter(model_content=_tflite_converter(pb).convert())
+    names = [tensor["name"] for tensor in plain.get_tensor_details()]
+    converter = _tflite_converter(pb)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([crop[np.newaxis].astype(np.float32)] for crop in crops)
+    options = tf.lite.experimental.QuantizationDebugOptions(
+        denylisted_ops=["SOFTMAX"], denylisted_nodes=[name for name in names if OUTPUT.partition("/")[0] + "/" in name]
+    )
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
+    )
+    path.write_bytes(debugger.get_nondebug_quantized_model())
+
+
+def _tflite_converter(pb):
+    return tf.lite.TFLiteConverter.from_frozen_graph(str(pb), [INPUT], [OUTPUT])
 
 
 def open_tflite(path, threads=None):
@@ -132,9 +204,7 @@ def open_tflite(path, threads=None):
     Returns:
         function of crops (uint8 or float32 [N, 128, 128, 3]) that returns float32 [N, 136].
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it wants to move to the package ai_edge_litert
-        interpreter = tf.lite.Interpreter(str(path), num_threads=threads)
+    interpreter = _interpreter(model_path=str(path), num_threads=threads)
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(crops):
@@ -147,13 +217,19 @@ def open_tflite(path, threads=None):
     return run
 
 
-def to_onnx(pb):
-    """The bytes of an ONNX model of a frozen graph, its batch dimension open and its names the graph's."""
+def _interpreter(**options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it wants to move to the package ai_edge_litert
+        return tf.lite.Interpreter(**options)
+
+
+def to_onnx(pb, path, _):
+    """Writes an ONNX model of a frozen graph, its batch dimension open and its names the graph's."""
     import tf2onnx
 
     definition = tf.GraphDef.FromString(Path(pb).read_bytes())
     model, _ = tf2onnx.convert.from_graph_def(definition, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME])
-    return model.SerializeToString()
+    path.write_bytes(model.SerializeToString())
 
 
 def open_onnx(path, threads=0):
@@ -174,40 +250,55 @@ def open_onnx(path, threads=0):
     return lambda crops: session.run([OUTPUT_NAME], {INPUT_NAME: crops.astype(np.float32)})[0]
 
 
-def write_checked(output, content, open_file, crops, expected, tolerance):
-    """Writes a file if it answers as expected, and prints how far off it is.
+def write_checked(output, form, source, calibration, faces, expected):
+    """Writes a model if it answers as expected, and prints how far off it is.
 
     Args:
-        output: Path of the file.
-        content: bytes.
-        open_file: function of a Path that returns a function from crops to outputs.
-        crops: float32 [N, 128, 128, 3].
-        expected: float32 [N, 136].
-        tolerance: largest difference that is kept.
+        output: Path of the file or folder.
+        form: Format.
+        source, calibration: of form.convert.
+        faces: Labelled, to test it on.
+        expected: float32 [N, 136], the checkpoint's outputs on these.
 
     Returns:
         its outputs, float32 [N, 136].
 
     Raises:
-        ValueError: the difference is larger; an older file is still there then.
+        ValueError: they are off by more than the format's tolerance, or their NME is larger than the checkpoint's by
+            more than NME_RISE of it; an older model is still there then.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(output) as path:
-        path.write_bytes(content)
-        run = open_file(path)
-        # A batch of one first, then larger ones: a file with a fixed batch is of no use.
-        outputs = np.concatenate([run(batch) for batch in np.split(crops, range(1, len(crops), BATCH))])
+    with (whole_folder if form.kind == "DIR" else whole_file)(output) as path:
+        form.convert(source, path, calibration)
+        outputs = run_batches(form.open(path), faces.crops)
+        size = sum(file.stat().st_size for file in [path, *path.glob("*")] if file.is_file())
         # Points lie in 0..1; a network of few steps may answer more, with float32's error in proportion.
         difference = (np.abs(outputs - expected) / np.maximum(expected, 1)).max()
-        print(f"{output}: largest difference on {len(crops)} test crops {difference:.1e}")
-        if not difference <= tolerance:
-            raise ValueError(f"more than {tolerance:.0e}: {output} was not written")
-    print(f"{output} written, {output.stat().st_size / 1e6:.2f} MB")
+        rise = _mean_nme(outputs, faces) / _mean_nme(expected, faces) - 1
+        print(f"{output}: largest difference on {len(outputs)} test crops {difference:.1e}, NME {rise:+.2%} of itself")
+        if not difference <= form.tolerance:
+            raise ValueError(f"more than {form.tolerance:.0e}: {output} was not written")
+        if not rise <= NME_RISE:
+            raise ValueError(
+                f"the NME rises by {rise:.1%} of itself, more than {NME_RISE:.0%}: {output} was not written"
+            )
+    print(f"{output} written, {size / 1e6:.2f} MB")
     return outputs
 
 
-# What landmark.pb is written as. convert: function of a Path of landmark.pb that returns the file's bytes; open:
-# function of the file's path and a number of threads that returns a function of crops; tolerance: of its outputs.
-Format = namedtuple("Format", "convert open tolerance")
-PB = Format(Path.read_bytes, open_pb, 1e-5)
-FORMATS = {"tflite": Format(to_tflite, open_tflite, 1e-4), "onnx": Format(to_onnx, open_onnx, 1e-4)}
+def _mean_nme(outputs, faces):
+    predicted, true = (to_photo(points.reshape(-1, LANDMARKS, 2), faces.boxes) for points in (outputs, faces.labels))
+    return nme(predicted, true, faces.boxes).box.mean()
+
+
+# What a model is written as. kind: FILE or DIR; convert: function of the Path of landmark.pb (for PB its bytes), the
+# Path of what is to be written, and training crops to fit the ranges of integers to; open: function of its Path and a
+# number of threads that returns a function of crops; tolerance: of the outputs.
+Format = namedtuple("Format", "kind convert open tolerance")
+PB = Format("FILE", lambda frozen, path, _: path.write_bytes(frozen), open_pb, 1e-5)
+FORMATS = {
+    "saved_model": Format("DIR", to_saved_model, open_saved_model, 1e-5),
+    "tflite": Format("FILE", to_tflite, open_tflite, 1e-4),
+    "tflite_int8": Format("FILE", to_tflite_int8, open_tflite, math.inf),  # its NME tells
+    "onnx": Format("FILE", to_onnx, open_onnx, 1e-4),
+}

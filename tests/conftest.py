@@ -284,9 +284,10 @@ def checkpoint_outputs():
 
 @pytest.fixture(scope="session")
 def landmark_pb(tmp_path_factory, records, live_checkpoint, run):
-    """The live checkpoint, frozen by freeze_graph.py; landmark.tflite and landmark.onnx lie beside it."""
+    """The live checkpoint, frozen by freeze_graph.py; landmark.tflite, landmark.onnx and the folder 1 lie beside it."""
     path = tmp_path_factory.mktemp("frozen") / "landmark.pb"
     others = ["--tflite", path.with_suffix(".tflite"), "--onnx", path.with_suffix(".onnx")]
+    others += ["--saved_model", path.with_name("1")]
     done = run("freeze_graph.py", "--data", records, "--checkpoint", live_checkpoint, "--output", path, *others)
     assert done.returncode == 0, done.stderr
     return path

@@ -6,6 +6,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 from conftest import REPO
 
@@ -112,31 +113,91 @@ def test_frozen_training_graph_of_others_is_not_loaded(training_graph, tmp_path,
     assert not (tmp_path / "drawn").exists()
 
 
-@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def serve(folder):
+    """What TensorFlow Serving does with a SavedModel, by the names it is asked for."""
+    points = tf2.saved_model.load(str(folder)).signatures["serving_default"]
+    return lambda crops: points(crops=tf2.constant(crops, tf2.float32))["points"].numpy()
+
+
+@pytest.mark.parametrize("file", ["landmark.tflite", "landmark.onnx", "1"])
 def test_other_formats_give_the_checkpoints_points_for_any_number_of_crops(
-    suffix, landmark_pb, live_checkpoint, crops, checkpoint_outputs
+    file, landmark_pb, live_checkpoint, crops, checkpoint_outputs
 ):
     from landmark.export import FORMATS
 
-    run = FORMATS[suffix[1:]].open(landmark_pb.with_suffix(suffix))
+    path = landmark_pb.with_name(file)
+    run = serve(path) if path.is_dir() else FORMATS[path.suffix[1:]].open(path)
     expected = checkpoint_outputs(live_checkpoint, crops)
     for count in 1, 32, 2:
         np.testing.assert_allclose(run(crops[:count]), expected[:count], atol=1e-4)
 
 
+def labelled(crops, labels):
+    from landmark.export import Labelled
+
+    return Labelled(crops, labels, np.tile([0, 0, 128, 128], [len(crops), 1]))
+
+
 def test_a_file_that_answers_otherwise_is_not_kept(landmark_pb, crops, tmp_path):
-    from landmark.export import open_tflite, write_checked
+    from landmark.export import FORMATS, write_checked
 
     output = tmp_path / "landmark.tflite"
     output.write_bytes(b"the old one")
     model = landmark_pb.with_suffix(".tflite")
-    expected = open_tflite(model)(crops)
-    arguments = output, model.read_bytes(), open_tflite, crops.astype(np.float32)
+    expected = FORMATS["tflite"].open(model)(crops)
+    arguments = output, FORMATS["tflite"], landmark_pb, crops, labelled(crops, expected + 0.1)
     with pytest.raises(ValueError, match="landmark.tflite was not written"):
-        write_checked(*arguments, expected + np.float32(2e-4), 1e-4)
+        write_checked(*arguments, expected + np.float32(2e-4))
     assert output.read_bytes() == b"the old one" and not list(tmp_path.glob(".partial*"))
-    write_checked(*arguments, expected + np.float32(5e-5), 1e-4)
+    write_checked(*arguments, expected + np.float32(5e-5))
     assert output.read_bytes() == model.read_bytes()
+
+
+def test_8_bit_integers_are_kept_while_the_nme_rises_by_no_more_than_3_percent_of_itself(tmp_path):
+    from landmark.export import FORMATS, open_pb, write_checked
+
+    shipped, output = REPO / "models" / "landmark.pb", tmp_path / "int8.tflite"
+    pictures = [cv2.resize(cv2.imread(str(path)), (128, 128)) for path in sorted((REPO / "images").glob("*.jpg"))]
+    crops = np.array([picture[:, ::side] for picture in pictures for side in (1, -1)])
+    expected = open_pb(shipped)(crops)
+    noise = np.random.default_rng(0).normal(0, 1, expected.shape).astype(np.float32)
+    arguments = output, FORMATS["tflite_int8"], shipped, crops
+    with pytest.raises(ValueError, match="more than 3%: .*int8.tflite was not written"):
+        write_checked(*arguments, labelled(crops, expected + 0.0005 * noise), expected)
+    assert not list(tmp_path.iterdir())
+    outputs = write_checked(*arguments, labelled(crops, expected + 0.02 * noise), expected)  # about what is true
+    assert 1e-4 < np.abs(outputs - expected).mean() < 3e-3
+    assert output.stat().st_size < 1.1e6
+    floats = [
+        tensor["name"]
+        for tensor in tf.lite.Interpreter(str(output)).get_tensor_details()
+        if tensor["dtype"] == np.float32 and "Conv" in tensor["name"]
+    ]
+    assert not floats
+
+
+def test_a_saved_model_is_written_whole_or_not_at_all(landmark_pb, crops, tmp_path):
+    from landmark.export import FORMATS, write_checked
+
+    folder, model = tmp_path / "serving" / "1", FORMATS["saved_model"]
+    expected = model.open(landmark_pb.with_name("1"))(crops)
+    faces = labelled(crops, expected + 0.1)
+    with pytest.raises(ValueError, match="serving/1 was not written"):
+        write_checked(folder, model, landmark_pb, crops, faces, expected + np.float32(1e-3))
+    assert not list(folder.parent.iterdir())
+    write_checked(folder, model, landmark_pb, crops, faces, expected)
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+    assert [path.name for path in folder.iterdir()] == ["saved_model.pb"]
+
+
+def test_a_saved_model_needs_a_folder_of_its_own(records, tmp_path, says):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    (tmp_path / "file").touch()
+    for taken in tmp_path / "photos", tmp_path / "file":
+        message = says(*freeze_arguments(records, tmp_path / "landmark.pb", "--saved_model", taken))
+        assert f"{taken} is in the way" in message
+    assert len(list(tmp_path.rglob("*"))) == 3
 
 
 def test_onnx_without_its_packages_names_the_line_that_installs_them(records, tmp_path, says, monkeypatch):
@@ -156,10 +217,11 @@ def test_two_formats_in_one_file_are_refused(records, tmp_path, stop):
 
 
 def test_a_checkpoint_of_few_steps_freezes(trained, records, tmp_path, run):
-    output = tmp_path / "landmark.pb"
-    done = run("freeze_graph.py", "--data", records, "--models", trained.models, "--output", output)
+    output, int8 = tmp_path / "landmark.pb", tmp_path / "int8.tflite"
+    arguments = freeze_arguments(records, output, "--models", trained.models, "--tflite_int8", int8)
+    done = run("freeze_graph.py", *arguments[1:])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "best.ckpt-20" in done.stdout and output.is_file()
+    assert "best.ckpt-20" in done.stdout and output.is_file() and int8.stat().st_size < 1.1e6
 
 
 def test_a_checkpoint_and_records_of_other_points_are_refused(trained, records, tmp_path, says):

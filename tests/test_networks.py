@@ -58,12 +58,12 @@ def test_every_reader_gets_the_checkpoints_points(checkpoint, crops, tmp_path):
     def same(outputs, tolerance):
         assert np.abs(outputs - expected[: len(outputs)]).max() <= tolerance * max(1, expected.max())
 
+    for name, form in export.FORMATS.items():
+        form.convert(pb, tmp_path / name, crops)
+        for count in 1, 8, 3:
+            same(form.open(tmp_path / name, 1)(crops[:count]), form.tolerance)
     for count in 1, 8, 3:
         same(export.PB.open(pb, 1)(crops[:count]), 1e-5)
-        for name, form in export.FORMATS.items():
-            path = tmp_path / f"landmark.{name}"
-            path.write_bytes(form.convert(pb))
-            same(form.open(path, 1)(crops[:count]), form.tolerance)
         net = cv2.dnn.readNetFromTensorflow(str(pb))
         net.setInput(cv2.dnn.blobFromImages(crops[:count]))
         same(net.forward(), 1e-4)

@@ -1,0 +1,195 @@
+"""examples/web/ in a real browser: Chromium without a window, told what to do through its DevTools pipe."""
+
+import contextlib
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import REPO
+
+from landmark.find import NUDGE, REFINEMENTS, find_landmarks, load_graph, refine
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync --remote-debugging-pipe --use-fake-ui-for-media-stream"
+    " --use-fake-device-for-media-stream"
+).split()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, request):
+    """The address of a server of the shipped landmark.pb as ONNX, images/ and examples/web/ with its package."""
+    from landmark.export import FORMATS
+
+    package = request.config.cache.mkdir("web")
+    if not (package / "node_modules" / "onnxruntime-web").exists():
+        if not shutil.which("npm"):
+            pytest.skip("no npm: apt-get install npm")
+        shutil.copy(REPO / "examples" / "web" / "package.json", package)
+        npm = ["npm", "install", "--no-audit", "--no-fund", "--fetch-retries=0", "--prefix", package]
+        done = subprocess.run(npm, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no onnxruntime-web: {done.stderr.strip()}")
+    root = tmp_path_factory.mktemp("site")
+    shutil.copytree(REPO / "images", root / "images")
+    shutil.copytree(REPO / "examples" / "web", root / "examples" / "web", ignore=lambda *_: ["node_modules"])
+    (root / "examples" / "web" / "node_modules").symlink_to(package / "node_modules")
+    FORMATS["onnx"].convert(REPO / "models" / "landmark.pb", root / "landmark.onnx", None)
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=root)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/examples/web/"
+        server.shutdown()
+
+
+class Browser:
+    """A page of Chromium: https://chromedevtools.github.io/devtools-protocol/, each message ended by a zero byte."""
+
+    def __init__(self, write, read):
+        self.pipes, self.number, self.session = (write, read), 0, {}
+        target = self("Target.createTarget", url="about:blank")["targetId"]
+        self.session = {"sessionId": self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+
+    def __call__(self, method, **params):
+        write, read = self.pipes
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": params} | self.session
+        write.write(json.dumps(message).encode() + b"\0")
+        write.flush()
+        while True:
+            answer = json.loads(b"".join(iter(lambda: read.read(1), b"\0")))
+            if answer.get("id") == self.number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def evaluate(self, expression):
+        answer = self("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def until(self, condition, seconds=60):
+        end = time.monotonic() + seconds
+        while not self.evaluate(condition):
+            assert time.monotonic() < end, self.evaluate("document.body.innerText")
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def browse(folder, *flags):
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("no Chromium: apt-get install chromium")
+    (theirs_in, write), (read, theirs_out) = os.pipe(), os.pipe()
+    # Chromium reads from 3 and writes to 4.
+    command = f'exec 3<&{theirs_in} 4>&{theirs_out}; exec "$@"'
+    arguments = ["bash", "-c", command, "bash", chromium, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags]
+    with subprocess.Popen(arguments, pass_fds=[theirs_in, theirs_out], stderr=subprocess.DEVNULL) as process:
+        os.close(theirs_in)
+        os.close(theirs_out)
+        try:
+            with open(write, "wb") as to, open(read, "rb") as back:
+                yield Browser(to, back)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def session():
+    from landmark.find import load_graph
+
+    with tf.Session(graph=load_graph(REPO / "models" / "landmark.pb")) as session:
+        yield session
+
+
+SAID = "document.querySelector('#said')?.textContent ?? ''"
+
+
+def read_points(browser):
+    return np.array(browser.evaluate("document.querySelector('#points').textContent").split(), float).reshape(-1, 2)
+
+
+def choose(browser, picture):
+    """Gives the page a picture, as its user does."""
+    browser.evaluate("document.querySelector('#said').textContent = ''")
+    root = browser("DOM.getDocument")["root"]["nodeId"]
+    node = browser("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+    browser("DOM.setFileInputFiles", nodeId=node, files=[str(picture)])
+    browser.until(f"({SAID}).includes(' ms')")
+
+
+def drag(browser, box):
+    """Draws a frame with the mouse; box: in pixels of the picture."""
+    place = "(({x, y, width}, {width: pixels}) => [x, y, width / pixels])"
+    canvas = "document.querySelector('canvas')"
+    x, y, scale = browser.evaluate(f"{place}({canvas}.getBoundingClientRect(), {canvas})")
+    browser.evaluate("document.querySelector('#said').textContent = ''")
+    for kind, corner in ("mousePressed", box[:2]), ("mouseReleased", box[2:]):
+        at = {"x": x + scale * corner[0], "y": y + scale * corner[1]}
+        browser("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **at)
+    browser.until(f"({SAID}).includes(' ms')")
+
+
+def find(session, picture, box):
+    """What the page does, in Python: the mean of two looks into a box, refined."""
+    box = np.array(box)
+    nudge = np.tile(np.ceil(NUDGE * (box[2:] - box[:2])).astype(int), 2)
+    points = find_landmarks(session, picture, [box - nudge, box + nudge]).mean(0)
+    for _ in range(REFINEMENTS):
+        box, points = refine(session, picture, points)
+    return points, np.subtract(box[2:], box[:2])
+
+
+def place(face, x, y):
+    """A face in a larger grey picture."""
+    picture = np.full([480, 640, 3], 128, np.uint8)
+    picture[y : y + face.shape[0], x : x + face.shape[1]] = face
+    return picture
+
+
+def test_the_page_finds_and_follows_pythons_points(site, tmp_path):
+    face = cv2.imread(str(REPO / "images" / "astronaut.jpg"))
+    height, width = face.shape[:2]
+    with tf.Session(graph=load_graph(REPO / "models" / "landmark.pb")) as session:
+        expected, sides = find(session, face, (0, 0, width, height))
+    small = cv2.resize(face, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    height, width = small.shape[:2]
+    # A camera that sees the face go to and fro, from the middle.
+    xs = np.round((640 - width) / 2 + 12 * np.sin(np.linspace(0, 2 * np.pi, 90))).astype(int)
+    frames = [cv2.imencode(".jpg", place(small, x, (480 - height) // 2))[1].tobytes() for x in xs]
+    (tmp_path / "camera.mjpeg").write_bytes(b"".join(frames))
+    cv2.imwrite(str(tmp_path / "aside.png"), place(small, 20, 30))
+
+    with browse(tmp_path, f"--use-file-for-fake-video-capture={tmp_path / 'camera.mjpeg'}") as browser:
+        browser("Page.navigate", url=site)
+        browser.until(f"({SAID}).includes(' ms')")
+        np.testing.assert_allclose((read_points(browser) - expected) / sides, 0, atol=1e-3)
+
+        choose(browser, tmp_path / "aside.png")
+        assert "no face" in browser.evaluate(SAID) and not len(read_points(browser))
+        drag(browser, [20, 30, 20 + width, 30 + height])
+        expected, sides = expected / 2, sides / 2
+        np.testing.assert_allclose((read_points(browser) - [20, 30] - expected) / sides, 0, atol=0.02)
+
+        browser.evaluate("document.querySelector('#points').textContent = ''")
+        browser.evaluate("document.querySelector('#camera').click()")
+        seen = set()
+        while len(seen) < 4:
+            browser.until("document.querySelector('#points').textContent")
+            points = read_points(browser)[17:]  # the grey cuts the jaw off
+            off = points - points.mean(0) - (expected[17:] - expected[17:].mean(0))
+            assert np.abs(off / sides).max() < 0.06
+            seen.add(round(points[:, 0].mean()))
+        assert max(seen) - min(seen) > 2
