@@ -18,6 +18,7 @@ from conftest import REPO
 
 from landmark.find import NUDGE, REFINEMENTS, find_landmarks, load_graph, refine
 
+CHROMIUM = shutil.which("chromium")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync --remote-debugging-pipe --use-fake-ui-for-media-stream"
@@ -30,6 +31,8 @@ def site(tmp_path_factory, request):
     """The address of a server of the shipped landmark.pb as ONNX, images/ and examples/web/ with its package."""
     from landmark.export import FORMATS
 
+    if not CHROMIUM:
+        pytest.skip("no Chromium: apt-get install chromium")
     package = request.config.cache.mkdir("web")
     if not (package / "node_modules" / "onnxruntime-web").exists():
         if not shutil.which("npm"):
@@ -89,13 +92,10 @@ class Browser:
 
 @contextlib.contextmanager
 def browse(folder, *flags):
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("no Chromium: apt-get install chromium")
     (theirs_in, write), (read, theirs_out) = os.pipe(), os.pipe()
     # Chromium reads from 3 and writes to 4.
     command = f'exec 3<&{theirs_in} 4>&{theirs_out}; exec "$@"'
-    arguments = ["bash", "-c", command, "bash", chromium, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags]
+    arguments = ["bash", "-c", command, "bash", CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags]
     with subprocess.Popen(arguments, pass_fds=[theirs_in, theirs_out], stderr=subprocess.DEVNULL) as process:
         os.close(theirs_in)
         os.close(theirs_out)
