@@ -304,7 +304,7 @@ def test_what_cannot_be_frozen_is_one_line_and_leaves_landmark_pb_alone(
         assert not list((tmp_path / "new").glob("*")) and not list((tmp_path / "new").glob(".*"))
         old = tmp_path / "landmark.pb"
         old.write_bytes(b"the old one")
-        assert says(*freeze_arguments(records, old, *more)).count("\n") == 0
+        assert says(*freeze_arguments(records, old, "--overwrite", *more)).count("\n") == 0
         assert old.read_bytes() == b"the old one" and not list(tmp_path.glob(".partial*"))
         return message
 

@@ -36,7 +36,7 @@ def begun(script, out):
     return bool(partials)
 
 
-@pytest.mark.parametrize("script", ["prepare_tfrecords.py", "test_pb.py --video", "data/make_sample.py"])
+@pytest.mark.parametrize("script", ["prepare_tfrecords.py", "data/make_sample.py"])
 def test_after_kill_9_the_same_command_works(script, paths, tmp_path):
     paths = paths | {"out": tmp_path / "out"}
     process = kill.start(script, paths)
@@ -55,7 +55,6 @@ def test_after_kill_9_the_same_command_works(script, paths, tmp_path):
     "script, number",
     [
         ("prepare_tfrecords.py", signal.SIGINT),
-        ("test_pb.py", signal.SIGTERM),
         ("test_pb.py --video", signal.SIGTERM),
         ("data/turn_faces.py", signal.SIGTERM),
     ],

@@ -100,25 +100,18 @@ def test_pictures_are_known_by_what_they_hold(tmp_path, draw, says, make):
         assert str(missing) in message
 
 
-@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_names_that_are_no_utf_8(locale, tmp_path, run, monkeypatch):
-    monkeypatch.setitem(ENVIRONMENT, "LC_ALL", locale)
+def test_names_that_are_no_utf_8_in_the_c_locale(tmp_path, run, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, "LC_ALL", "C")
     folder = tmp_path / os.fsdecode(b"fa\xe7ade")
     folder.mkdir()
-    (folder / LATIN).write_bytes(ASTRONAUT.read_bytes())
-    if locale == "C":
-        arguments = ["--images", folder]
-        expected = {LATIN, "points.csv"}
-    else:
-        name = os.fsdecode(b"cl\xe9p.avi")
-        arguments, expected = ["--video", folder / name], {os.fsdecode(b"cl\xe9p.mp4"), os.fsdecode(b"cl\xe9p.csv")}
-        writer = cv2.VideoWriter(os.fsencode(folder / name), cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 48))
-        for _ in range(3):
-            writer.write(np.zeros((48, 64, 3), np.uint8))
-        writer.release()
-    done = run("test_pb.py", "--pb", SHIPPED, *arguments, "--output", folder / "out")
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    assert names_in(folder / "out") == expected
+    source = folder / os.fsdecode(b"cl\xe9p.avi")
+    writer = cv2.VideoWriter(os.fsencode(source), cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    done = run("test_pb.py", "--pb", SHIPPED, "--video", source, "--output", folder / "out")
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert names_in(folder / "out") == {os.fsdecode(b"cl\xe9p.mp4"), os.fsdecode(b"cl\xe9p.csv")}
 
 
 def test_evaluate_goes_on_past_odd_files(tmp_path, monkeypatch, capsys, make):
