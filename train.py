@@ -44,6 +44,7 @@ from landmark.checkpoints import (
     keep_run,
     prefix_of,
     read_run,
+    reason_of,
     restore,
     save,
     step_of,
@@ -269,7 +270,7 @@ def main():
             run = args.steps, args.batch_size, args.seed, args.init, args.skip_damaged
             best_nme = train(args.data, args.models, recipe, args.network, *run)
     except tf.errors.OpError as error:  # a full disk, a folder that is not ours to write
-        raise ValueError(error.message.partition("\n")[0]) from None
+        raise ValueError(reason_of(error)) from None
     if best_nme is None:
         return
     print(f"best checkpoint {find_whole(args.models, BEST)}, test NME {best_nme:.2%} (box)")

@@ -188,7 +188,7 @@ def save(saver, session, models, name, step):
             saved = saver.save(session, str(models / name), step, STATES[name], write_meta_graph=False)
     except tf.errors.OpError as error:
         _remove_torn(models)
-        reason = error.message.rpartition("; ")[2].partition("\n")[0]  # PATH; REASON, in the middle of many lines
+        reason = reason_of(error).rpartition("; ")[2]  # PATH; REASON
         raise ValueError(
             f"cannot save {models / name}-{step}: {reason}: make room, and the same command goes on from the one before"
         ) from None
@@ -196,6 +196,12 @@ def save(saver, session, models, name, step):
     for prefix in older[KEPT[name] - 1 :]:
         for path in sorted(models.glob(f"{glob.escape(Path(prefix).name)}.*"), reverse=True):  # the .index first
             path.unlink()
+
+
+def reason_of(error):
+    """What went wrong, of a tf.errors.OpError: one line in the middle of the many that a session makes of it."""
+    found = re.search(r"^(.+)\n\s*\[\[\{\{", error.message, re.MULTILINE)
+    return found[1] if found else error.message.partition("\n")[0]
 
 
 def _remove_torn(models):
