@@ -164,11 +164,9 @@ def test_a_run_that_diverges_stops_with_step_and_rate_and_its_last_good_checkpoi
 
     train.main()
     files = {path: path.read_bytes() for path in tmp_path.glob("*.ckpt*")}
-    # With 2 steps the loss is a number yet when the weights are none any more.
-    for steps, rate in (2, "inf"), (9, "1e30"):
-        message = says("train", *common, steps, "--learning_rate", rate)
-        assert "at step " in message and "a learning rate of " in message and "model.ckpt-1 is the last" in message
-        assert {path: path.read_bytes() for path in tmp_path.glob("*.ckpt*")} == files
+    message = says("train", *common, 2, "--learning_rate", "inf")  # its loss is a number, its weights are none any more
+    assert "at step 2, at a learning rate of inf" in message and "model.ckpt-1 is the last" in message
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.ckpt*")} == files
     assert find_whole(tmp_path, LAST) == str(tmp_path / "model.ckpt-1")
 
 

@@ -82,11 +82,12 @@ def test_a_restart_goes_on_and_the_last_five_are_kept(trained, records, tmp_path
 
 def test_a_moved_folder_of_checkpoints_goes_on(records, tmp_path, train, capsys):
     models, moved = tmp_path / "models", tmp_path / "m [v2]"  # a pattern, to TensorFlow
-    train("--data", records, "--models", models, "--batch_size", 4, "--steps", 1)
+    common = ["--data", records, "--network", "narrow", "--batch_size", 4]
+    train(*common, "--models", models, "--steps", 1)
     models.rename(moved)
     for name in "checkpoint", "best":  # the names of the newest, which a folder can lose
         (moved / name).unlink()
-    train("--data", records, "--models", moved, "--batch_size", 4, "--steps", 2)
+    train(*common, "--models", moved, "--steps", 2)
     printed = capsys.readouterr().out
     assert f"best so far: {moved / 'best.ckpt-1'}" in printed
     assert f"going on from {moved / 'model.ckpt-1'}" in printed
