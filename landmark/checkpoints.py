@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -156,7 +157,11 @@ def alone(models):
         file.write(str(os.getpid()))
         file.flush()
         _remove_torn(models)
-        yield
+        try:
+            yield
+        finally:
+            if [*models.iterdir()] == [models / LOCK]:  # nothing came of it
+                shutil.rmtree(models)
 
 
 def is_due(step, steps, seconds):
