@@ -24,7 +24,7 @@ from pathlib import Path
 
 import tensorflow.compat.v1 as tf
 
-from landmark.checkpoints import find_checkpoint, read_run
+from landmark.checkpoints import find_checkpoint, prefix_of, read_run
 from landmark.export import FORMATS, PB, check_folder, freeze, read_first, write_checked
 from landmark.files import check_outputs
 from landmark.find import OWN_PB
@@ -37,7 +37,9 @@ COMPARED, CALIBRATED = 1000, 300  # test and training crops
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints (models)")
-    parser.add_argument("--checkpoint", metavar="PREFIX", help="this one (the best in --models, else the last)")
+    parser.add_argument(
+        "--checkpoint", type=prefix_of, metavar="PREFIX", help="this one (the best in --models, else the last)"
+    )
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="test records (data)")
     parser.add_argument("--output", type=Path, default=OWN_PB, metavar="FILE", help=f"({OWN_PB})")
     for name, form in FORMATS.items():

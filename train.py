@@ -8,11 +8,11 @@ Usage:
     python train.py --data data/sample --models models/sample --steps 1800
     tensorboard --logdir models/logs         # the curves and pictures, while it runs
 
-Stop it with Ctrl-C at any time. models/ holds the last five checkpoints, the best by test NME (box), and run.json: what
-the run was started with.
+Stop it with Ctrl-C at any time. models/ holds the last five checkpoints, written every 1,000 steps or 5 minutes, the
+best by test NME (box), and run.json: what the run was started with.
 """
 
-from landmark.ending import held, leave_at_once, one_line
+from landmark.ending import leave_at_once, one_line
 
 if __name__ == "__main__":
     leave_at_once()  # on Ctrl-C, while the imports load
@@ -35,10 +35,23 @@ import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 from landmark.augment import augment_batch
-from landmark.checkpoints import BEST, keep_run, read_run, restore, step_of
+from landmark.checkpoints import (
+    BEST,
+    LAST,
+    alone,
+    find_whole,
+    is_due,
+    keep_run,
+    prefix_of,
+    read_run,
+    reason_of,
+    restore,
+    save,
+    step_of,
+)
 from landmark.recipe import RECIPES
 from landmark.records import check_records, find_records, read_batches
-from landmark.training import add_test_set, add_training, draw_test_crops, measure
+from landmark.training import add_test_set, add_training, draw_test_crops, is_finite, measure
 from senet import DEFAULT_NETWORK, NETWORKS, SENet, start_awake
 
 CURVE_STEPS = 20  # between two points of the training curves
@@ -72,8 +85,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
     summary = check_records(data, damaged)
     if damaged:
         print(f"{len(damaged)} damaged records are left out, the first of them {damaged[0]}")
-    last = tf.train.latest_checkpoint(models)
-    best = tf.train.latest_checkpoint(models, BEST)
+    last, best = find_whole(models, LAST), find_whole(models, BEST)
     start = step_of(last) if last else 0
     if start >= steps:
         print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps goes on from there")
@@ -109,39 +121,36 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
     curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", value) for name, value in training.scalars.items()])
     # What is measured, and saved as the best, are the averages.
     test = add_test_set(test_paths, batch_size, training.averages, build, bool(damaged))
-    saver = tf.train.Saver(max_to_keep=5, save_relative_paths=True)  # so that the folder can be moved
-    best_saver = tf.train.Saver(
-        {variable.op.name: training.averages.average(variable) for variable in tf.model_variables()},
-        max_to_keep=1,
-        save_relative_paths=True,
-    )
+    averages = {variable.op.name: training.averages.average(variable) for variable in tf.model_variables()}
+    savers = {  # relative paths, so that the folder can be moved
+        LAST: tf.train.Saver(max_to_keep=None, save_relative_paths=True),
+        BEST: tf.train.Saver(averages, max_to_keep=None, save_relative_paths=True),
+    }
     wake = start_awake(training.end_points, summary.mean_face, recipe.hidden_scale, recipe.hidden_mean)
 
     # Session
     with tf.Session() as session, tf.summary.FileWriter(str(models / "logs")) as writer:
         session.run(tf.global_variables_initializer())
         if init:
-            restore(tf.train.Saver(tf.model_variables()), session, init)
-            session.run([training.averages.average(variable).assign(variable) for variable in tf.model_variables()])
+            restore(session, init, {variable.op.name: variable for variable in tf.model_variables()})
+            restore(session, init, averages)
         elif recipe.awake and not last:
             for op in wake:
                 session.run(op)
         best_nme = np.inf
         if best:
-            restore(best_saver, session, best)
-            best_saver.recover_last_checkpoints([best])
+            restore(session, best, averages)
             best_nme = measure(session, test).box
             print(f"best so far: {best}, test NME {best_nme:.2%} (box)")
         if last:
-            restore(saver, session, last)
-            saver.recover_last_checkpoints(tf.train.get_checkpoint_state(models).all_model_checkpoint_paths)
+            restore(session, last)
             print(f"going on from {last}")
         # TensorBoard drops what a killed run wrote after this step.
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start)
 
         # Loop
-        every = min(1000, max(100, steps // 20))
-        losses, began, training_seconds = [], time.monotonic(), 0.0
+        losses, training_seconds = [], 0.0
+        began = saved = time.monotonic()
         try:
             for step in tqdm(range(start + 1, steps + 1), "step", steps, initial=start, disable=None):
                 at = time.monotonic()
@@ -149,22 +158,24 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
                 _, values, curve = session.run(fetched)
                 training_seconds += time.monotonic() - at
                 losses.append(values["loss"])
-                if not np.isfinite(values["total"]):
-                    raise ValueError(f"the loss is {values['total']} at step {step}: try a lower --learning_rate")
+                due = is_due(step, steps, time.monotonic() - saved)
+                if not np.isfinite(values["total"]) or due and not is_finite(session):
+                    raise ValueError(
+                        f"the loss is {values['total']} at step {step}, at a learning rate of"
+                        f" {values['learning_rate']:.2g}: try a lower --learning_rate;"
+                        f" {find_whole(models, LAST) or 'no checkpoint'} is the last from before"
+                    )
                 if curve:
                     writer.add_summary(curve, step)
-                if step % every and step != steps:
+                if not due:
                     continue
 
-                with held():
-                    saver.save(session, str(models / "model.ckpt"), step, write_meta_graph=False)
+                save(savers[LAST], session, models, LAST, step)
+                saved = time.monotonic()
                 errors = measure(session, test)
                 if errors.box < best_nme:  # the inter-ocular distance of a profile is next to nothing
                     best_nme = errors.box
-                    with held():
-                        best_saver.save(
-                            session, str(models / "best.ckpt"), step, latest_filename=BEST, write_meta_graph=False
-                        )
+                    save(savers[BEST], session, models, BEST, step)
                 rate = len(losses) * batch_size / training_seconds
                 left = (time.monotonic() - began) / (step - start) * (steps - step)
                 by_yaw = ", ".join(f"{side}: {error:.2%}" for side, error in errors.by_yaw.items())
@@ -177,8 +188,8 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
                 losses, training_seconds = [], 0.0
         except KeyboardInterrupt as stop:
             step = session.run(tf.train.get_global_step())
-            if losses:
-                saver.save(session, str(models / "model.ckpt"), step, write_meta_graph=False)
+            if losses and is_finite(session):
+                save(savers[LAST], session, models, LAST, step)
             stop.add_note(f" at step {step}; the same command goes on from {models}")
             raise
     return best_nme
@@ -228,7 +239,9 @@ def parse_args():
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints, logs (models)")
     parser.add_argument("--recipe", choices=RECIPES, default="default", help="original: as contract 5 (default)")
     parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"of senet.py ({DEFAULT_NETWORK})")
-    parser.add_argument("--init", metavar="PREFIX", help="a checkpoint whose weights a new run starts with")
+    parser.add_argument(
+        "--init", type=prefix_of, metavar="PREFIX", help="a checkpoint whose weights a new run starts with"
+    )
     parser.add_argument("--skip_damaged", action="store_true", help="leave out damaged records, rather than stop")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
@@ -253,14 +266,14 @@ def main():
     args, recipe = parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
     try:
-        with tf.Graph().as_default():
+        with alone(args.models), tf.Graph().as_default():
             run = args.steps, args.batch_size, args.seed, args.init, args.skip_damaged
             best_nme = train(args.data, args.models, recipe, args.network, *run)
     except tf.errors.OpError as error:  # a full disk, a folder that is not ours to write
-        raise ValueError(error.message.partition("\n")[0]) from None
+        raise ValueError(reason_of(error)) from None
     if best_nme is None:
         return
-    print(f"best checkpoint {tf.train.latest_checkpoint(args.models, BEST)}, test NME {best_nme:.2%} (box)")
+    print(f"best checkpoint {find_whole(args.models, BEST)}, test NME {best_nme:.2%} (box)")
     given = [name for name in ("data", "models") if getattr(args, name) != Path(name)]
     options = "".join(f" --{name} {shlex.quote(str(getattr(args, name)))}" for name in given)
     print(f"next: python freeze_graph.py{options}")

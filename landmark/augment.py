@@ -14,7 +14,7 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
         recipe: Recipe; its turn and shake at full strength from step growth_steps on, less before.
         seed: int.
         step: int, of the training; the faces of the first are plain but for the mirror.
-        images: [N] bytes, the crop of each record; used where the record has no photo.
+        images: [N] bytes, the crop of each record; used where the record has no photo that can be read.
         labels: float32 [N, 136], NaN for a jaw without labels.
         boxes: int64 [N, 4], x_min y_min x_max y_max in pixels of the photo.
         photos: [N] bytes, a picture file each, or empty.
@@ -26,9 +26,8 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
     strength = min(1, step / recipe.growth_steps)
     crops = []
     for i, (image, photo) in enumerate(zip(images, photos, strict=True)):
-        if photo:
-            picture, box = decode_picture(photo), boxes[i]
-        else:
+        picture, box = decode_picture(photo) if photo else None, boxes[i]
+        if picture is None:
             picture = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
             box = WHOLE_CROP
         points = to_photo(labels[i].reshape(LANDMARKS, 2), box)

@@ -5,7 +5,8 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 
-from landmark.points import IMAGE_SIZE
+from landmark.points import IMAGE_SIZE, LANDMARKS
+from senet import INPUT_NAME, OUTPUT_NAME
 
 # What TensorFlow 1.4, OpenCV and the converters all read; the last three are of heat maps alone.
 PLAIN_OPS = set(
@@ -16,7 +17,7 @@ PLAIN_OPS = set(
 KNOWN_OPS = PLAIN_OPS | set("AddV2 FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 Sub Rsqrt MaxPool Squeeze".split())
 MOST = 2**26  # bytes of a tensor, for one crop, and of the file; the original's have 2 and 4 MB
 MOST_NUMBERS = MOST // 8  # whatever their type
-ONE_CROP = tf.TensorShape([1, IMAGE_SIZE, IMAGE_SIZE, 3]).as_proto()
+ONE_CROP = [1, IMAGE_SIZE, IMAGE_SIZE, 3]
 
 
 def read_graph(path):
@@ -26,11 +27,12 @@ def read_graph(path):
         path: of landmark.pb.
 
     Returns:
-        tf.GraphDef that can be imported.
+        tf.GraphDef that can be imported and holds INPUT_NAME and OUTPUT_NAME.
 
     Raises:
-        ValueError: the file is missing or no graph, was frozen in training mode, or holds an op that is not of
-            KNOWN_OPS, a control input, a function or a tensor of over 64 MiB; the message names the file and the op.
+        ValueError: the file is missing or no graph, lacks the two names, was frozen in training mode, or holds an op
+            that is not of KNOWN_OPS, a control input, a function or a tensor of over 64 MiB; the message names the file
+            and the op.
     """
     advice = "write one with python freeze_graph.py"
     try:
@@ -52,7 +54,7 @@ def read_graph(path):
     one = tf.GraphDef.FromString(definition.SerializeToString())
     for node in one.node:
         if node.op == "Placeholder":
-            node.attr["shape"].shape.CopyFrom(ONE_CROP)
+            node.attr["shape"].shape.CopyFrom(tf.TensorShape(ONE_CROP).as_proto())
     try:
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(one, name="")
@@ -61,8 +63,15 @@ def read_graph(path):
     for op in graph.get_operations():
         for result in op.outputs[:1]:  # the others are of batch norms in training
             numbers = result.shape.num_elements()
-            if numbers is None or numbers > MOST_NUMBERS:
+            if not 0 < (numbers or 0) <= MOST_NUMBERS:  # of none, some ops divide by zero
                 raise ValueError(f"{path} is refused: {op.name[:99]!r} makes a {op.type} of {result.shape}; {advice}")
+    for name, shape in (INPUT_NAME, ONE_CROP), (OUTPUT_NAME, [1, 2 * LANDMARKS]):
+        try:
+            tensor = graph.get_tensor_by_name(name)
+        except KeyError:
+            tensor = None
+        if tensor is None or tensor.dtype != tf.float32 or tensor.shape != shape:
+            raise ValueError(f"{path} has no {name} of float32 {shape}: it is the graph of another network")
     return definition
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from landmark.annotations import LabelledFace, split_faces
 from landmark.files import whole_file
 from landmark.formats import KINDS
-from landmark.points import GREEN, IMAGE_SIZE, LANDMARKS, WHOLE_CROP, contact_sheet
+from landmark.points import GREEN, IMAGE_SIZE, JAW, LANDMARKS, WHOLE_CROP, contact_sheet
 from landmark.tfrecords import read_raw
 
 SIDES = "train", "test"
@@ -35,6 +35,7 @@ FEATURES = {
     "photo": tf.io.FixedLenFeature([], tf.string, default_value=""),
     "yaw": tf.io.FixedLenFeature([], tf.float32, default_value=0),
 }  # and "kind", of the points: where it is missing, that of old, KINDS[0]
+LISTS = {tf.string: "bytes_list", tf.float32: "float_list", tf.int64: "int64_list"}  # of tf.train.Feature
 
 # points: the kind of points, of formats.KINDS; mean_face: float64 [136], the mean label of the training records; train,
 # test: their numbers of records; frontal: the share of the training records within FRONTAL degrees of yaw.
@@ -200,10 +201,17 @@ def _parse(record, path):
     label, box = feature["label"].float_list.value, feature["box"].int64_list.value[:] or WHOLE_CROP
     if (len(image), len(label)) != (IMAGE_SIZE * IMAGE_SIZE * 3, 2 * LANDMARKS):
         raise ValueError(f"holds {len(image)} image bytes and {len(label)} label numbers")
+    for key, form in FEATURES.items():  # read_batches ends where there is another number of another type
+        kind = feature[key].WhichOneof("kind")
+        if kind and (kind, len(getattr(feature[key], kind).value)) != (LISTS[form.dtype], math.prod(form.shape)):
+            raise ValueError(f"holds another {key} than {form.shape or 'one'} of {form.dtype.name}")
+    label = np.array(label, np.float32)
+    if not (np.isfinite(np.delete(label.reshape(LANDMARKS, 2), JAW, 0)).all() and box[0] < box[2] and box[1] < box[3]):
+        raise ValueError("holds points that are no numbers, or a crop of no size")
     crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
     yaw = [*feature["yaw"].float_list.value, math.nan][0]
     kind = [*feature["kind"].bytes_list.value, KINDS[0].encode()][0].decode(errors="replace")
-    return LabelledFace(os.fsdecode(name) or str(path), crop, np.array(label, np.float32), box, photo, yaw, kind)
+    return LabelledFace(os.fsdecode(name) or str(path), crop, label, box, photo, yaw, kind)
 
 
 def read_files(paths, kind=None, damaged=None):

@@ -150,6 +150,11 @@ def measure(session, test):
     return TestErrors(loss, float(np.nanmean(errors.inter_ocular)), float(errors.box.mean()), by_yaw)
 
 
+def is_finite(session):
+    """Whether all variables are numbers: a run that diverges has infinite ones a step before its loss says so."""
+    return all(np.isfinite(value).all() for value in session.run(tf.global_variables()))
+
+
 def draw_test_crops(session, test):
     """The first crops of a TestSet, true points in green and predicted ones in red: uint8 [H, W, 3], BGR."""
     session.run(test.start)

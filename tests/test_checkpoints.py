@@ -1,7 +1,24 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
+from landmark.checkpoints import (
+    BEST,
+    LAST,
+    alone,
+    find_checkpoint,
+    find_whole,
+    is_due,
+    prefix_of,
+    read_checkpoint,
+    save,
+)
 from landmark.recipe import DEFAULT, ORIGINAL
 
 
@@ -30,3 +47,135 @@ def test_an_ablation_with_a_wrong_name_fails():
     assert DEFAULT._replace(average_decay=0) != DEFAULT != ORIGINAL
     with pytest.raises(ValueError, match="averge_decay"):
         DEFAULT._replace(averge_decay=0)
+
+
+@pytest.fixture
+def saved(tmp_path, save_variables):
+    """saved(steps, name): the folder of the checkpoints of some steps, each with its step as the one value."""
+
+    def saved(steps, name=LAST):
+        folder = tmp_path / "m [v2]"  # a pattern, to TensorFlow
+        folder.mkdir(exist_ok=True)
+        for step in steps:
+            save_variables({"weights": np.full([40, 50], step, np.float32)}, folder / name, step)
+        return folder
+
+    return saved
+
+
+def test_the_newest_whole_checkpoint_is_found_whatever_the_file_checkpoint_says(saved, capsys):
+    models = saved([8, 9, 10])
+    for content in (models / "checkpoint").read_bytes(), b"", b"damaged", None:
+        (models / "checkpoint").unlink()
+        if content is not None:
+            (models / "checkpoint").write_bytes(content)
+        assert find_whole(models, LAST) == find_checkpoint(models) == str(models / "model.ckpt-10")
+    assert (read_checkpoint(find_whole(models, LAST))["weights"] == 10).all() and not capsys.readouterr().out
+    (models / "model.ckpt-10.index").unlink()
+    assert find_whole(models, LAST) == str(models / "model.ckpt-9")
+    data = models / "model.ckpt-9.data-00000-of-00001"
+    whole = data.read_bytes()
+    for damaged in whole[:-1], whole[:100], bytes(len(whole)), b"", whole[:99] + b"?" + whole[100:]:
+        data.write_bytes(damaged)
+        assert find_whole(models, LAST) == str(models / "model.ckpt-8")
+        said = capsys.readouterr().out
+        assert "model.ckpt-9 is missing or damaged" in said and "model.ckpt-8\n" in said and said.count("\n") == 1
+    (models / "model.ckpt-8.index").write_bytes(b"no index")
+    with pytest.raises(ValueError, match="but none that is whole") as refused:
+        find_whole(models, LAST)
+    assert str(models) in str(refused.value) and "\n" not in str(refused.value)
+    assert find_whole(models, BEST) is None
+    saved([7], BEST)
+    assert find_checkpoint(models) == str(models / "best.ckpt-7")
+
+
+def test_train_and_freeze_stop_where_no_checkpoint_is_whole(saved, records, says):
+    models = saved([5])
+    (models / "model.ckpt-5.index").unlink()
+    before = {path.name for path in models.iterdir()}
+    for script in "train", "freeze_graph":
+        assert f"{models} holds model.ckpt" in says(script, "--data", records, "--models", models)
+    assert {path.name for path in models.iterdir()} == before | {".lock"}
+
+
+def test_what_a_kill_or_a_full_disk_left_of_a_save_is_removed(saved, tmp_path):
+    models = saved([8, 9])
+    names = {path.name for path in models.iterdir()}
+    torn = ["model.ckpt-10.data-00000-of-00001.tempstate123", "checkpoint.tmp0a1b", "best.ckpt-9.index.tempstate7"]
+    for name in [*torn, "model.ckpt-10.data-00000-of-00001"]:
+        (models / name).write_bytes(b"half")
+    with alone(models):
+        assert {path.name for path in models.iterdir()} == names | {".lock"}
+    first = tmp_path / "first"  # killed in its first save, before there was a file `checkpoint`
+    first.mkdir()
+    (first / "model.ckpt-10.data-00000-of-00001").write_bytes(b"half")
+    with alone(first):
+        assert find_whole(first, LAST) is None and [path.name for path in first.iterdir()] == [".lock"]
+
+
+def test_a_second_run_in_a_folder_is_refused_with_the_number_of_the_first(records, tmp_path, says):
+    models = tmp_path / "models"
+    reader, writer = os.pipe()
+    other = os.fork()
+    if not other:  # no test from here on
+        with alone(models):
+            os.write(writer, b"!")
+            signal.pause()
+        os._exit(0)
+    try:
+        os.read(reader, 1)
+        message = says("train", "--data", records, "--models", models, "--steps", 1)
+        assert f"process {other} " in message and str(models) in message
+        assert [path.name for path in models.iterdir()] == [".lock"]
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+    with alone(models):
+        assert (models / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_full_disk_is_said_and_leaves_the_checkpoint_before(tmp_path):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.get_variable("weights", initializer=np.ones([150, 1000], np.float32))
+            session.run(tf.global_variables_initializer())
+            saver = tf.train.Saver(max_to_keep=None)
+            save(saver, session, tmp_path, LAST, 1)
+            before = {path.name for path in tmp_path.iterdir()}
+            with pytest.raises(ValueError) as refused:
+                save(saver, session, tmp_path, LAST, 2)
+        message = str(refused.value)
+        assert f"{tmp_path / 'model.ckpt-2'}: No space left on device" in message and "\n" not in message
+        assert {path.name for path in tmp_path.iterdir()} == before
+        assert find_whole(tmp_path, LAST) == str(tmp_path / "model.ckpt-1")
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_run_that_diverges_stops_with_step_and_rate_and_its_last_good_checkpoint(
+    records, tmp_path, monkeypatch, says
+):
+    common = ["--data", records, "--models", tmp_path, "--batch_size", 2, "--network", "narrow", "--steps"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, [*common, 1])])
+    import train
+
+    train.main()
+    files = {path: path.read_bytes() for path in tmp_path.glob("*.ckpt*")}
+    message = says("train", *common, 2, "--learning_rate", "inf")  # its loss is a number, its weights are none any more
+    assert "at step 2, at a learning rate of inf" in message and "model.ckpt-1 is the last" in message
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.ckpt*")} == files
+    assert find_whole(tmp_path, LAST) == str(tmp_path / "model.ckpt-1")
+
+
+def test_a_killed_run_loses_at_most_1000_steps_or_5_minutes():
+    assert [step for step in range(1, 5001) if is_due(step, 150_000, 10)] == [1000, 2000, 3000, 4000, 5000]
+    assert is_due(17, 150_000, 300) and not is_due(17, 150_000, 299)
+    assert [step for step in range(1, 251) if is_due(step, 250, 10)] == [100, 200, 250]
+
+
+def test_a_file_of_a_checkpoint_names_it():
+    for suffix in "", ".index", ".meta", ".data-00000-of-00001":
+        assert prefix_of(f"models/x.ckpt-40{suffix}") == "models/x.ckpt-40"

@@ -9,6 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from landmark import export
+from landmark.checkpoints import restore
 from landmark.recipe import DEFAULT
 from landmark.training import add_training, heat_map_loss
 from senet import NETWORKS, SENet, crops_placeholder, is_fully_connected, start_awake
@@ -101,7 +102,7 @@ def test_every_variable_learns_and_a_checkpoint_holds_all_of_it(network, crops, 
         for _ in range(2):
             losses.append([session.run([training.scalars["total"], training.step])[0] for _ in range(3)])
             session.run(tf.global_variables_initializer())
-            saver.restore(session, checkpoint)
+            restore(session, checkpoint)
         np.testing.assert_allclose(*losses, rtol=1e-3)
         assert losses[0][0] != losses[0][2]
 

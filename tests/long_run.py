@@ -1,0 +1,47 @@
+"""Trains for long on a small file, and looks whether memory and open files stay level.
+
+Usage:
+    python tests/long_run.py                  # 20,000 steps: some ten minutes on 2 cores
+    python tests/long_run.py --steps 2000
+
+Ends with 1 where, from a tenth of the steps on, memory grew by over 5% or more files were open.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from conftest import ENVIRONMENT, REPO, place_points, write_face
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20_000, help="(20000)")
+    steps = parser.parse_args().steps
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(20):
+            write_face(Path(folder) / "data", "AFW", f"AFW_{i}_0", i, place_points(i))
+        prepare = [sys.executable, "prepare_tfrecords.py", "--data", f"{folder}/data", "--out", folder]
+        subprocess.run(prepare, cwd=REPO, env=ENVIRONMENT, check=True, capture_output=True)
+        train = f"train.py --data {folder} --models {folder}/models --network narrow --batch_size 1 --steps {steps}"
+        run = [sys.executable, *train.split()]
+        seen = []
+        with subprocess.Popen(run, cwd=REPO, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout:
+                if found := re.match(r"step (\d+) ", line):
+                    status = Path(f"/proc/{process.pid}/status").read_text()
+                    memory, files = int(re.search(r"VmRSS:\s+(\d+)", status)[1]), os.listdir(f"/proc/{process.pid}/fd")
+                    seen.append((int(found[1]), memory / 1024, len(files)))
+                    print("step {:,}: {:.0f} MB, {} open files".format(*seen[-1]), flush=True)
+        assert process.returncode == 0 and seen[-1][0] >= 0.9 * steps
+        _, memory, files = next(at for at in seen if at[0] >= steps / 10)
+        print(f"from step {steps // 10:,} on: memory {seen[-1][1] / memory - 1:+.1%}, files {seen[-1][2] - files:+}")
+        sys.exit(seen[-1][1] > 1.05 * memory or seen[-1][2] > files)
+
+
+if __name__ == "__main__":
+    main()
