@@ -26,9 +26,11 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from matplotlib.figure import Figure
 
+from landmark.detectors import load_detector
 from landmark.evaluation import (
     PROTOCOL,
     SHAKES,
+    correlate_spread,
     detect_points,
     find_folders,
     find_records,
@@ -37,7 +39,7 @@ from landmark.evaluation import (
     predict_faces,
 )
 from landmark.files import check_outputs, whole_file
-from landmark.find import OWN_PB, default_pb, kind_of, load_detector, load_graph
+from landmark.find import OWN_PB, default_pb, kind_of, load_graph
 from landmark.points import BOX_LIMIT, GREEN, LIMIT, RED, auc, contact_sheet, measure_faces, nme, to_crop
 
 OUTPUTS = "ced.png", "results.json", "worst.png"
@@ -91,7 +93,7 @@ def evaluate(path, graph, detector, faces):
     Args:
         path: of the frozen graph.
         graph: of find.load_graph.
-        detector: of find.load_detector, or None: the faces are not looked for in their whole photos.
+        detector: of detectors.load_detector, or None: the faces are not looked for in their whole photos.
         faces: Faces.
 
     Returns:
@@ -103,10 +105,15 @@ def evaluate(path, graph, detector, faces):
         results, crops = measure_groups(prediction, faces), len(faces.names) * (1 + SHAKES)
         print(f"\n{path}: {crops} crops, {crops / (time.monotonic() - began):.0f} a second")
         if detector:
-            detected, seconds = detect_points(session, detector, faces)
+            detected, spreads, seconds = detect_points(session, detector, faces)
             found = np.isfinite(detected[:, 0, 0])
             print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
             if found.any():
+                some = faces._replace(points=faces.points[found], boxes=faces.boxes[found])
+                over_faces, over_points = correlate_spread(detected[found], spreads[found], some)
+                print(
+                    f"rank correlation of spread and error: {over_faces:.2f} over faces, {over_points:.2f} over points"
+                )
                 results["detected"] = measure_faces(nme(detected[found], faces.points[found], faces.boxes[found]))
                 results["true crops"] = measure_some(prediction.errors, found)
     print_table(results)
@@ -130,7 +137,7 @@ def parse_args():
     parser.add_argument("--skip_damaged", action="store_true", help="leave out damaged records, rather than stop")
     parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="of --data, as prepare_tfrecords.py (2d)")
     parser.add_argument("--detect", action="store_true", help="find the faces in their whole photos too; with --data")
-    parser.add_argument("--detector", type=Path, metavar="FILE", help="as of test_pb.py")
+    parser.add_argument("--detector", metavar="NAME", help="as of test_pb.py")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write results.json and the pictures")
     parser.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     args = parser.parse_args()

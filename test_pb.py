@@ -4,18 +4,24 @@ Usage:
     python test_pb.py                                    # images/ -> images/out/
     python test_pb.py --images ~/crops --output ~/drawn --show     # a folder, pictures, or "~/crops/*.jpg"
     python test_pb.py --detect --images ~/photos         # finds the faces first
+    python test_pb.py --detect --images ~/photos --pose --any_angle --score 0.8
     python test_pb.py --video clip.mov --json            # -> images/out/clip.mp4, clip.csv, clip.json
     python test_pb.py --camera 0 --show                  # until q or Ctrl-C
 
 Without --detect each picture is taken as a face crop: cut as contract 2 (landmark/README.md) cuts it. points.csv
 beside the drawn pictures, or the .csv beside the drawn video, holds a line a face: the name of the picture, or the
 number of the frame, from 0; the second in the video at which it is shown; the number of the face; the points, x0 y0
-... x67 y67 in pixels of the picture. A picture or frame without a face has a line without its number and points. The
-.json (--json) is a list of
+... x67 y67 in pixels of the picture; yaw (to the picture's left), pitch (up) and roll (clockwise) in degrees; the
+score, 0 to 1, that it is a face; spread0 ... spread67, how far apart two looks put each point, in pixels. A picture or
+frame without a face has a line without all of these. The .json (--json) is a list of
 
     {"picture": name, "seconds": in the video, null of pictures, "milliseconds": all that was done on it,
-     "faces": [{"face": number, "box": [x_min, y_min, x_max, y_max], "points": [[x, y], 68 of them],
+     "faces": [{"face": number, "box": [[x, y], 4 of them], "points": [[x, y], 68 of them],
+                "yaw": degrees, "pitch": degrees, "roll": degrees, "score": 0 to 1, "spread": [pixels, 68 of them],
                 "milliseconds": for its points}]}
+
+The box is what the face was cut out with, upright: its corners at the face's top left, top right, bottom right, bottom
+left.
 
 The number of a face stays the same for as long as it is followed through a video. A video lasts as long as it was;
 where its frames come unevenly, some are shown twice or left out.
@@ -34,6 +40,7 @@ import csv
 import glob
 import itertools
 import json
+import math
 import mimetypes
 import os
 import sys
@@ -45,22 +52,17 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
+from landmark.detectors import CASCADE, LEAST_SCORE, YUNET, load_detector
 from landmark.files import check_outputs, read_picture, whole_file
-from landmark.find import (
-    OWN_PB,
-    YUNET,
-    default_pb,
-    detect_faces,
-    follow_faces,
-    load_detector,
-    load_graph,
-    predict,
-    take_crop,
-)
+from landmark.find import OWN_PB, default_pb, detect_faces, follow_faces, load_graph, predict, take_crop
 from landmark.points import IMAGE_SIZE, LANDMARKS, draw_landmarks
+from landmark.pose import draw_axes, estimate_pose
 from landmark.video import Video, write_video
 
 MANY = 10  # names on a line
+POSE = "yaw", "pitch", "roll"
+COLUMNS = [f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy"]
+COLUMNS += [*POSE, "score", *(f"spread{i}" for i in range(LANDMARKS))]
 
 
 @contextlib.contextmanager
@@ -81,25 +83,30 @@ def write_points(paths):
             return files.enter_context(partial.open("w", newline="", encoding="utf-8", errors="surrogateescape"))
 
         rows = csv.writer(create(paths[0]))
-        rows.writerow(["picture", "seconds", "face", *(f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy")])
+        rows.writerow(["picture", "seconds", "face", *COLUMNS])
         text = create(paths[1]) if paths[1:] else None
         lead = itertools.chain("[", itertools.repeat(","))
 
         def add(picture, shown, faces, seconds):
             shown = None if shown is None else round(shown, 4)
-            for face in faces:
-                rows.writerow([picture, shown, face.number, *(f"{number:.2f}" for number in face.points.ravel())])
+            angles = [[None if math.isnan(a) else round(a, 2) for a in estimate_pose(face.points)] for face in faces]
+            for face, pose in zip(faces, angles, strict=True):
+                points, spread = ([f"{number:.2f}" for number in row.ravel()] for row in (face.points, face.spread))
+                rows.writerow([picture, shown, face.number, *points, *pose, f"{face.score:.2f}", *spread])
             if not faces:
-                rows.writerow([picture, shown, *[None] * (1 + 2 * LANDMARKS)])
+                rows.writerow([picture, shown, None, *[None] * len(COLUMNS)])
             if text:
                 found = [
                     {
                         "face": face.number,
-                        "box": face.box,
+                        "box": face.box.round(2).tolist(),
                         "points": face.points.round(2).tolist(),
+                        **dict(zip(POSE, pose, strict=True)),
+                        "score": round(face.score, 2),
+                        "spread": face.spread.round(2).tolist(),
                         "milliseconds": round(face.milliseconds, 2),
                     }
-                    for face in faces
+                    for face, pose in zip(faces, angles, strict=True)
                 ]
                 took = round(1000 * seconds, 2)
                 entry = {"picture": picture, "seconds": shown, "milliseconds": took, "faces": found}
@@ -110,14 +117,16 @@ def write_points(paths):
             text.write("\n]\n")
 
 
-def draw_faces(picture, faces):
-    """Draws the points of faces into a picture, in place, thicker on a larger face."""
+def draw_faces(picture, faces, pose=False):
+    """Draws the points of faces into a picture, in place, thicker on a larger face; and their axes, if pose is true."""
     for face in faces:
-        x_min, y_min, x_max, y_max = face.box
-        draw_landmarks(picture, face.points, side=min(x_max - x_min, y_max - y_min))
+        side = np.linalg.norm(face.box[[1, 3]] - face.box[0], axis=-1).min()
+        draw_landmarks(picture, face.points, side=side)
+        if pose:
+            draw_axes(picture, face.points, side)
 
 
-def draw_pictures(session, detector, targets, points):
+def draw_pictures(session, detector, targets, points, pose=False):
     """Writes each picture with its points, and these; a file that is no picture, or none to draw on, is reported and
     left out, a photo without a face is reported and written as it is.
 
@@ -126,6 +135,7 @@ def draw_pictures(session, detector, targets, points):
         detector: of load_detector, or None: every picture is a face crop.
         targets: dict of the Path of each picture, at least one, to the Path to draw it to.
         points: Paths, as of write_points.
+        pose: whether to draw axes.
 
     Returns:
         (list of the Paths written, a line that says what was done).
@@ -142,7 +152,7 @@ def draw_pictures(session, detector, targets, points):
                 faces = detect_faces(session, detector, picture) if detector else take_crop(session, picture)
                 took = time.perf_counter() - began
                 if faces:
-                    draw_faces(picture, faces)
+                    draw_faces(picture, faces, pose)
                     kind = path.suffix if cv2.haveImageWriter(f"a{path.suffix}") else ".jpg"  # .jfif
                     written, content = cv2.imencode(kind, picture)
                     if not written:
@@ -168,7 +178,7 @@ def draw_pictures(session, detector, targets, points):
     return drawn, f"{len(drawn)} pictures in {target.parent}, {1000 * np.median(seconds):.1f} ms each {what}"
 
 
-def draw_video(session, detector, source, target, points, shown=False):
+def draw_video(session, detector, source, target, points, pose=False, shown=False):
     """Writes a video with the points of its faces, and these; Ctrl-C ends it early, but well.
 
     Args:
@@ -177,6 +187,7 @@ def draw_video(session, detector, source, target, points, shown=False):
         source: Path of a video, or the number of a camera, int.
         target: Path of the mp4 to write.
         points: Paths, as of write_points.
+        pose: whether to draw axes.
         shown: whether to show it in a window; q there ends it.
 
     Returns:
@@ -192,7 +203,7 @@ def draw_video(session, detector, source, target, points, shown=False):
     with write_points(points) as add, whole_file(target) as partial, write_video(partial, video.rate) as write:
         followed = follow_faces(session, detector, video)
         for frame, faces, seconds in tqdm(followed, total=video.length, unit="frame", disable=None):
-            draw_faces(frame, faces)
+            draw_faces(frame, faces, pose)
             write(frame, video.seconds)
             add(count, video.seconds, faces, seconds)
             count += 1
@@ -233,15 +244,22 @@ def parse_args():
     whole.add_argument("--detect", action="store_true", help="--images holds whole photos: find the faces first")
     whole.add_argument("--video", type=Path, metavar="FILE", help="a video in place of --images")
     whole.add_argument("--camera", type=int, metavar="N", help="a camera in place of --images; 0 is the first")
-    parser.add_argument("--detector", type=Path, metavar="FILE", help=f"{YUNET} (the Haar cascade of OpenCV 4)")
+    parser.add_argument("--detector", metavar="NAME", help=f"FILE of {YUNET}, or {CASCADE}: OpenCV 4's (RetinaFace)")
+    parser.add_argument("--any_angle", action="store_true", help="search turned copies even where a face is upright")
+    parser.add_argument("--score", type=float, metavar="S", help=f"least one of a face, 0 to 1 ({LEAST_SCORE})")
+    parser.add_argument("--pose", action="store_true", help="draw axes: to the face's left red, down green, ahead blue")
     parser.add_argument("--json", action="store_true", help="write the points as .json too")
     parser.add_argument("--show", action="store_true", help="show what is drawn in a window")
     parser.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     args = parser.parse_args()
     args.is_video = bool(args.video) or args.camera is not None
     args.target = args.output / (f"{args.video.stem}.mp4" if args.video else f"camera{args.camera}.mp4")
-    if args.detector and not (args.detect or args.is_video):
-        parser.error("--detector needs --detect, --video or --camera")
+    for name in "detector", "any_angle", "score":
+        if getattr(args, name) not in (None, False) and not (args.detect or args.is_video):
+            parser.error(f"--{name} needs --detect, --video or --camera")
+    args.score = LEAST_SCORE if args.score is None else args.score
+    if not 0 <= args.score <= 1:
+        parser.error(f"--score {args.score} is not from 0 to 1")
     args.paths = [] if args.is_video else list_pictures(args.images)
     if any(args.output.resolve() in (path.parent.resolve(), path.resolve().parent) for path in args.paths):
         parser.error(f"--output {args.output} would overwrite the pictures in --images")
@@ -296,14 +314,15 @@ def main():
     else:
         sources |= dict.fromkeys(points, ", ".join(sorted({str(path.resolve().parent) for path in args.paths})))
     check_outputs(sources, args.overwrite)
-    detector = load_detector(args.detector) if args.detect or args.is_video else None
+    whole = args.detect or args.is_video
+    detector = load_detector(args.detector, args.any_angle, args.score) if whole else None
     with tf.Session(graph=load_graph(args.pb or default_pb())) as session:
         predict(session, np.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8))  # the first run plans the graph
         args.output.mkdir(parents=True, exist_ok=True)
         if args.is_video:
-            drawn, done = [], draw_video(session, detector, source, args.target, points, args.show)
+            drawn, done = [], draw_video(session, detector, source, args.target, points, args.pose, args.show)
         else:
-            drawn, done = draw_pictures(session, detector, targets, points)
+            drawn, done = draw_pictures(session, detector, targets, points, args.pose)
     print(f"{done}\nthe points in {' and '.join(map(str, points))}")
     for path in drawn if args.show else []:
         show(read_picture(path)[0])

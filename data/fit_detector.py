@@ -1,8 +1,8 @@
-"""Fits where the crop (contract 2) lies in the boxes of a face detector, for the constants of landmark/find.py.
+"""Fits where the crop (contract 2) lies in the boxes of a face detector, for the constants of landmark/detectors.py.
 
 Usage:
-    python data/fit_detector.py                               # data/300W_LP, the cascade that OpenCV 4 ships
-    python data/fit_detector.py --data ~/300W_LP --detector face_detection_yunet_2023mar.onnx
+    python data/fit_detector.py                               # data/300W_LP, the detector of test_pb.py
+    python data/fit_detector.py --data ~/300W_LP --detector cascade
 
 Fits on the training faces alone and prints how far the boxes are from the true crops on the test faces, before and
 after. Each of the four numbers is a median over faces of where that side of the crop lies in the box: the number with
@@ -24,8 +24,9 @@ import numpy as np
 from tqdm import tqdm
 
 from landmark.annotations import REAL_SET, find_annotations, split_faces
+from landmark.detectors import CASCADE, load_detector
 from landmark.files import read_picture
-from landmark.find import detect_boxes, load_detector, match_box, overlap
+from landmark.find import match_box, overlap
 from landmark.formats import read_points
 from landmark.points import crop_box, to_crop, to_photo
 
@@ -34,7 +35,7 @@ def match_faces(detector, annotations):
     """The detector's box on each face's photo that overlaps the true crop best.
 
     Args:
-        detector: of find.load_detector.
+        detector: of detectors.load_detector.
         annotations: list of Annotation.
 
     Returns:
@@ -45,7 +46,7 @@ def match_faces(detector, annotations):
     for i, annotation in enumerate(tqdm(annotations, unit="face", disable=None)):
         try:
             crop = crop_box(next(iter(read_points(annotation).values())))
-            boxes = detect_boxes(detector, read_picture(annotation.photo, stored=True)[0])
+            boxes = detector.find(read_picture(annotation.photo, stored=True)[0])
         except ValueError as error:
             print(f"{annotation.name}: {error}; left out", file=sys.stderr)
             continue
@@ -71,7 +72,7 @@ def print_errors(name, boxes, crops):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET, metavar="DIR", help=f"({REAL_SET})")
-    parser.add_argument("--detector", type=Path, metavar="FILE", help="YuNet's ONNX file (the cascade of OpenCV 4)")
+    parser.add_argument("--detector", metavar="NAME", help="as of test_pb.py")
     args = parser.parse_args()
     annotations = find_annotations([args.data])
     is_test = np.array(split_faces(annotations))
@@ -85,8 +86,8 @@ def main():
     print("           left     top   right  bottom     all  median     90%     99%  IoU mean   IoU 10%")
     print_errors("before", boxes[tested], crops[tested])
     print_errors("after", to_photo(corners, boxes[tested]).reshape(-1, 4), crops[tested])
-    name = "YUNET_CROP" if args.detector else "HAAR_CROP"
-    print(f"landmark/find.py: {name} = np.array({corners.round(3).tolist()})")
+    name = {None: "RETINAFACE_CROP", CASCADE: "HAAR_CROP"}.get(args.detector, "YUNET_CROP")
+    print(f"landmark/detectors.py: {name} = np.array({corners.round(3).tolist()})")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ import time
 from collections import namedtuple
 
 import numpy as np
+from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from landmark.annotations import CORES, find_annotations, read_faces
 from landmark.files import decode_picture, read_picture
-from landmark.find import detect_faces, match_box, predict
+from landmark.find import bounds, detect_faces, match_box, predict
 from landmark.formats import read_points
 from landmark.points import (
     BOX_LIMIT,
@@ -28,7 +29,7 @@ from landmark.points import (
     to_crop,
     to_photo,
 )
-from landmark.pose import YAWS, estimate_yaw
+from landmark.pose import YAWS, estimate_pose
 from landmark.records import read_files
 
 BATCH = 32
@@ -108,7 +109,7 @@ def _gather(read, sources, annotations=None):
     names, labels, boxes, yaws, kinds = zip(*rows, strict=True)
     boxes = np.array(boxes, np.int64)
     points = to_photo(np.array(labels, np.float64).reshape(-1, LANDMARKS, 2), boxes)
-    yaws = np.array([abs(estimate_yaw(points[i])) if np.isnan(yaw) else yaw for i, yaw in enumerate(yaws)])
+    yaws = np.array([abs(estimate_pose(points[i])[0]) if np.isnan(yaw) else yaw for i, yaw in enumerate(yaws)])
 
     def read_usable():
         return (face for face in read() if not isinstance(face, str))
@@ -179,27 +180,48 @@ def detect_points(session, detector, faces):
 
     Args:
         session: tf.Session on a graph of find.load_graph.
-        detector: of find.load_detector.
+        detector: of detectors.load_detector.
         faces: Faces of folders.
 
     Returns:
         (points float64 [N, 68, 2] in pixels of what faces.points are in, NaN where no face overlaps the true crop;
-        seconds of each photo, float [N]).
+        their spread, float64 [N, 68], in the same; seconds of each photo, float [N]).
     """
     points, seconds = np.full(faces.points.shape, np.nan), []
+    spreads = np.full(points.shape[:2], np.nan)
     for i, annotation in enumerate(tqdm(faces.annotations, "detect", unit="photo", disable=None)):
         picture, _ = read_picture(annotation.photo, stored=True)
         began = time.perf_counter()
         found = detect_faces(session, detector, picture)
         seconds.append(time.perf_counter() - began)
-        box = crop_box(next(iter(read_points(annotation).values())))
-        best = match_box(box, [face.box for face in found])
+        true = next(iter(read_points(annotation).values()))
+        box = crop_box(true)
+        best = match_box(bounds(true), [bounds(face.points) for face in found])
         if best is not None:
             points[i] = to_photo(to_crop(found[best].points, box), faces.boxes[i])
-    return points, np.array(seconds)
+            spreads[i] = found[best].spread * (faces.boxes[i][3] - faces.boxes[i][1]) / (box[3] - box[1])
+    return points, spreads, np.array(seconds)
 
 
 # Measures
+
+
+def correlate_spread(points, spreads, faces):
+    """Spearman's rank correlation of spread and true error, both over the size of the face's box.
+
+    Args:
+        points, spreads: of detect_points, of the faces that are found.
+        faces: Faces, the same.
+
+    Returns:
+        (over faces, whose points are averaged; over points), -1..1.
+    """
+    errors = np.linalg.norm(points - faces.points, axis=-1)
+    known = np.isfinite(errors)
+    size = face_sizes(faces.points, faces.boxes)[1][:, None]
+    errors, spreads = (np.where(known, distances / size, np.nan) for distances in (errors, spreads))
+    pairs = (np.nanmean(errors, 1), np.nanmean(spreads, 1)), (errors[known], spreads[known])
+    return tuple(float(spearmanr(*pair).statistic) for pair in pairs)
 
 
 def measure_some(errors, chosen):

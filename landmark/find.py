@@ -12,24 +12,25 @@ import tensorflow.compat.v1 as tf
 
 from landmark.formats import KINDS
 from landmark.graphs import read_graph
-from landmark.points import LANDMARKS, crop_box, crop_face, to_photo
+from landmark.points import (
+    LANDMARKS,
+    box_corners,
+    crop_face,
+    cut_upright,
+    from_corners,
+    to_photo,
+    upright_box,
+)
+from landmark.pose import estimate_tilt
 from senet import INPUT_NAME, OUTPUT_NAME
 
 OWN_PB = Path("landmark.pb")
 SHIPPED_PB = Path(__file__).resolve().parents[1] / "models" / "landmark.pb"
 KIND_ATTRIBUTE = "_points"  # of the input; readers pass over names that begin so
-YUNET = "face_detection_yunet_2023mar.onnx"
-YUNET_URL = f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{YUNET}"
-DETECTOR_SIDE = 640  # the detector sees a picture no longer than this, pixels: faces from a 20th of it
-HAAR_MARGIN = 0.1  # around what the cascade sees, in its longer side
-# The corners of the crop of contract 2 in a detector's box, x y as shares of its sides: data/fit_detector.py.
-HAAR_CROP = np.array([[0.048, -0.014], [0.956, 1.108]])
-# Not fitted: its training faces (WIDER FACE) are boxed from forehead to chin, as the crop is but for its margins.
-YUNET_CROP = np.array([[0.0, 0.0], [1.0, 1.0]])
 NUDGE = 0.05  # a face's points are the mean over two crops, this share of the sides off its box to either side
-# Points that follow the nudge by more than this share of it lie on no face: 99% of the held-out faces of 300W_LP stay
-# under 0.28, 99% of as many crops of their backgrounds lie over 0.42.
-NO_FACE = 0.4
+# Of the score, a logistic function: it is 0.5 where points follow the nudge by this share of it. data/fit_score.py.
+NO_FACE, STEEPNESS = 0.33, 10
+SURE = 0.99  # a box whose face has this score is not looked at in other turns
 REFINEMENTS = 3  # of a detected face: evaluate.py --detect gives 4.6% NME with 1, 4.3% with 2, 4.2% with 3
 SMALLEST = 8  # side of a face in pixels
 OVERLAP = 0.3  # boxes that share more than this of their union are of one face
@@ -37,9 +38,10 @@ SEARCH = 30  # frames for which a lost face is looked for while others are follo
 # One Euro filter, in frames and sides of the face's box; data/README.md has what it does to noise and lag.
 SLOWEST, OPENING, SPEED_SHARE = 0.02, 20, 0.2
 
-# number: int; box: (x_min, y_min, x_max, y_max), ints, what the points were cut with; points: float64 [68, 2], both in
-# pixels of the picture; milliseconds: float, for the points.
-Face = namedtuple("Face", "number box points milliseconds")
+# number: int; box: float64 [4, 2], the corners of what the points were cut with, as of points.upright_box; points:
+# float64 [68, 2]; spread: float64 [68], how far two looks put a point apart: all in pixels of the picture; score: 0..1,
+# that it is a face; milliseconds: float, for the points.
+Face = namedtuple("Face", "number box points spread score milliseconds")
 
 
 def default_pb():
@@ -97,68 +99,22 @@ def predict(session, crops):
         ) from None
 
 
-def find_landmarks(session, picture, boxes):
+def find_landmarks(session, picture, corners):
     """Points in some boxes of a picture.
 
     Args:
         session: tf.Session on a graph of load_graph.
         picture: uint8 [H, W, 3], BGR.
-        boxes: ints [N, 4], x_min y_min x_max y_max in pixels of the picture, each overlapping it.
+        corners: float64 [N, 4, 2], as of points.upright_box.
 
     Returns:
         float64 [N, 68, 2], x and y in pixels of the picture.
     """
-    crops = np.stack([crop_face(picture, box) for box in boxes])
-    return to_photo(predict(session, crops).reshape(-1, LANDMARKS, 2), boxes)
+    crops = np.stack([cut_upright(picture, box) for box in corners])
+    return from_corners(predict(session, crops).reshape(-1, LANDMARKS, 2).astype(np.float64), np.asarray(corners))
 
 
 # Whole photos
-
-
-def load_detector(path=None):
-    """The face detector: YuNet from its ONNX file, else the Haar cascade of the installed OpenCV.
-
-    Returns:
-        cv2.FaceDetectorYN or cv2.CascadeClassifier, for detect_boxes.
-
-    Raises:
-        ValueError: the file is no YuNet; or none is given, and this OpenCV (5) has no cascade.
-    """
-    if path:
-        try:
-            return cv2.FaceDetectorYN.create(str(path), "", (DETECTOR_SIDE, DETECTOR_SIDE))
-        except cv2.error:
-            raise ValueError(f"--detector {path} is not {YUNET}: get it from {YUNET_URL}") from None
-    if not hasattr(cv2, "CascadeClassifier"):
-        raise ValueError(f"OpenCV {cv2.__version__} has no face cascade: get {YUNET_URL}, then --detector {YUNET}")
-    return cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_frontalface_default.xml")
-
-
-def detect_boxes(detector, picture):
-    """The boxes of a detector as it gives them.
-
-    Args:
-        detector: of load_detector.
-        picture: uint8 [H, W, 3], BGR.
-
-    Returns:
-        float64 [N, 4], x_min y_min x_max y_max in pixels of the picture.
-    """
-    scale = min(1, DETECTOR_SIDE / max(picture.shape[:2]))
-    seen = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
-    if isinstance(detector, cv2.FaceDetectorYN):
-        detector.setInputSize(seen.shape[1::-1])
-        found = detector.detect(seen)[1]
-        found = np.empty([0, 4]) if found is None else found[:, :4]
-    else:
-        # With a margin it finds 47 of 50 faces whose crop the photo's edge cuts by 7%, without it 35. Two neighbours
-        # keep faces that the usual three or five lose; what is none, refine sorts out.
-        margin = round(HAAR_MARGIN * max(seen.shape[:2]))
-        grey = cv2.cvtColor(seen, cv2.COLOR_BGR2GRAY)
-        grey = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
-        found = np.reshape(detector.detectMultiScale(grey, 1.1, 2, minSize=(32, 32)), (-1, 4)) - [margin, margin, 0, 0]
-    found = found.astype(np.float64) / scale
-    return np.hstack([found[:, :2], found[:, :2] + found[:, 2:]])
 
 
 def overlap(box, other):
@@ -175,17 +131,23 @@ def match_box(box, others):
     return int(np.argmax(shared)) if max(shared, default=0) > OVERLAP else None
 
 
-def can_hold_face(box, picture):
-    """Whether a box, ints [4], has some size, and its middle in the picture."""
-    middle, sides, frame = (box[:2] + box[2:]) / 2, box[2:] - box[:2], np.array(picture.shape[1::-1])
+def can_hold_face(corners, picture):
+    """Whether a box, corners float64 [4, 2], has some size, and its middle in the picture."""
+    middle, sides = corners.mean(0), np.linalg.norm(corners[[1, 3]] - corners[0], axis=-1)
+    frame = np.array(picture.shape[1::-1])
     return ((middle > 0) & (middle < frame) & (sides >= SMALLEST) & (sides < 2 * frame.max())).all()
 
 
-def refine(session, picture, points):
-    """The points of a face about which something is known: from a first look, or in the frame before.
+def bounds(points):
+    """The box x_min y_min x_max y_max, float64 [4], around points [N, 2]."""
+    return np.concatenate([points.min(0), points.max(0)])
 
-    The network always answers with a face. On a real one the points stay where they are when the crop moves a little;
-    elsewhere they move along with it.
+
+def refine(session, picture, points):
+    """A face about which something is known: from a first look, or in the frame before.
+
+    It is cut upright, twice, a little to either side. The network always answers with a face. On a real one the points
+    stay where they are when the crop moves a little; elsewhere they move along with it.
 
     Args:
         session: tf.Session on a graph of load_graph.
@@ -193,23 +155,91 @@ def refine(session, picture, points):
         points: float64 [68, 2], about where they are.
 
     Returns:
-        (box, points float64 [68, 2]), both in pixels of the picture, or None where there is no face.
+        Face, with no number and time yet, or None where the picture has no room for one.
     """
-    box = np.array(crop_box(points))
-    if not can_hold_face(box, picture):
+    corners = upright_box(points, estimate_tilt(points))
+    if not can_hold_face(corners, picture):
         return None
-    nudge = np.tile(np.ceil(NUDGE * (box[2:] - box[:2])).astype(int), 2)
+    return look_twice(session, picture, corners)
+
+
+def look_twice(session, picture, box):
+    """What two crops say, each a little off a box, float64 [4, 2], to either side: Face as of refine."""
+    nudge = NUDGE * (box[2] - box[0])
     pair = find_landmarks(session, picture, [box - nudge, box + nudge])
-    moved = np.linalg.norm(pair[0] - pair[1], axis=-1).mean() / np.linalg.norm(2 * nudge[:2])
-    return None if moved > NO_FACE else (tuple(box.tolist()), pair.mean(0))
+    spread = np.linalg.norm(pair[0] - pair[1], axis=-1)
+    return Face(None, box, pair.mean(0), spread, score_face(spread.mean() / np.linalg.norm(2 * nudge)), None)
+
+
+def score_face(moved):
+    """How sure it is that there is a face, 0..1, where points follow their crop by a share of its way."""
+    return float(1 / (1 + (moved / NO_FACE) ** STEEPNESS))
 
 
 def take_crop(session, picture):
     """The face of a picture that is a face crop: a list of one Face."""
     began = time.perf_counter()
-    box = 0, 0, picture.shape[1], picture.shape[0]
-    points = find_landmarks(session, picture, [box])[0]
-    return [Face(0, box, points, 1000 * (time.perf_counter() - began))]
+    box = 0, 0, *picture.shape[1::-1]
+    points = to_photo(predict(session, crop_face(picture, box)[None]).reshape(LANDMARKS, 2), box)
+    corners = box_corners(box)
+    face = look_twice(session, picture, corners)
+    return [face._replace(number=0, points=points, milliseconds=1000 * (time.perf_counter() - began))]
+
+
+def turn_picture(picture, degrees):
+    """A picture turned anticlockwise, whole, black around it.
+
+    Returns:
+        (uint8 [H, W, 3]; float64 [2, 3], what maps pixels of the picture to those of the copy).
+    """
+    size = np.array(picture.shape[1::-1])
+    matrix = cv2.getRotationMatrix2D((size / 2).tolist(), degrees, 1)
+    frame = np.round(np.abs(matrix[:, :2]) @ size)
+    matrix[:, 2] += (frame - size) / 2
+    return cv2.warpAffine(picture, matrix, frame.astype(int)) if degrees else picture, matrix
+
+
+def find_boxes(detector, picture, turn):
+    """Where a detector sees faces in a turned copy of a picture.
+
+    Args:
+        detector: of detectors.load_detector.
+        picture: uint8 [H, W, 3], BGR.
+        turn: degrees, clockwise, of the tilt of the faces that are upright in the copy.
+
+    Returns:
+        list of float64 [4, 2], about where the crops of faces are, as of points.upright_box.
+    """
+    copy, matrix = turn_picture(picture, turn)
+    back = cv2.invertAffineTransform(matrix)
+    crops = to_photo(detector.crop, detector.find(copy)).reshape(-1, 4)
+    return [box_corners(crop) @ back[:, :2].T + back[:, 2] for crop in crops]
+
+
+def look(session, picture, box):
+    """The face in a box whose tilt is known to a quarter turn at best.
+
+    Args:
+        session: tf.Session on a graph of load_graph.
+        picture: uint8 [H, W, 3], BGR.
+        box: float64 [4, 2], of find_boxes.
+
+    Returns:
+        Face, as of refine, or None.
+    """
+    best = None
+    for quarter in 0, 1, 3, 2:
+        points = find_landmarks(session, picture, [np.roll(box, quarter, axis=0)])[0]
+        for _ in range(REFINEMENTS):
+            face = refine(session, picture, points)
+            if face is None:
+                break
+            points = face.points
+        if face and (best is None or face.score > best.score):
+            best = face
+        if best and best.score > SURE:
+            break
+    return best
 
 
 def detect_faces(session, detector, picture, known=()):
@@ -217,25 +247,29 @@ def detect_faces(session, detector, picture, known=()):
 
     Args:
         session: tf.Session on a graph of load_graph.
-        detector: of load_detector.
+        detector: of detectors.load_detector.
         picture: uint8 [H, W, 3], BGR.
-        known: boxes of faces to leave out.
+        known: Faces to leave out.
 
     Returns:
-        list of Face.
+        list of Face, the surest first.
     """
-    corners = YUNET_CROP if isinstance(detector, cv2.FaceDetectorYN) else HAAR_CROP
-    faces = []
-    for box in np.round(to_photo(corners, detect_boxes(detector, picture))).astype(int).reshape(-1, 4):
-        if not can_hold_face(box, picture):
-            continue
-        began = time.perf_counter()
-        refined = box, find_landmarks(session, picture, [box])[0]
-        for _ in range(REFINEMENTS):
-            refined = refined and refine(session, picture, refined[1])
-        taken = [*known, *(face.box for face in faces)]
-        if refined and match_box(refined[0], taken) is None:
-            faces.append(Face(len(faces), *refined, 1000 * (time.perf_counter() - began)))
+    found = []
+    for turn in detector.turns:
+        for box in find_boxes(detector, picture, turn):
+            if not can_hold_face(box, picture):
+                continue
+            began = time.perf_counter()
+            face = look(session, picture, box)
+            if face and face.score >= detector.least_score:
+                found.append(face._replace(milliseconds=1000 * (time.perf_counter() - began)))
+        if (found or known) and not detector.any_angle:
+            break
+    faces, taken = [], [bounds(face.points) for face in known]
+    for face in sorted(found, key=lambda face: -face.score):
+        if match_box(bounds(face.points), taken) is None:
+            taken.append(bounds(face.points))
+            faces.append(face._replace(number=len(faces)))
     return faces
 
 
@@ -265,29 +299,34 @@ def follow_faces(session, detector, frames):
 
     Args:
         session: tf.Session on a graph of load_graph.
-        detector: of load_detector.
+        detector: of detectors.load_detector.
         frames: iterable of uint8 [H, W, 3], BGR.
 
     Yields:
         (frame, list of Face whose points are steadied, seconds it took).
     """
     numbers, tracks, missing, search = itertools.count(), [], 0, 0
+    others = itertools.cycle(detector.turns[1:])
     for frame in frames:
         began = time.perf_counter()
         faces, followed = [], []
         for number, found, before, speed in tracks:
             start = time.perf_counter()
-            refined = refine(session, frame, found)
-            if refined and match_box(refined[0], [other.box for other in faces]) is None:
-                box, found = refined
-                points, speed = one_euro(found, before, speed, box[2] - box[0])
+            face = refine(session, frame, found)
+            taken = [bounds(other.points) for other in faces]
+            if face and face.score >= detector.least_score and match_box(bounds(face.points), taken) is None:
+                found = face.points
+                points, speed = one_euro(found, before, speed, np.linalg.norm(face.box[1] - face.box[0]))
                 followed.append((number, found, points, speed))
-                faces.append(Face(number, box, points, 1000 * (time.perf_counter() - start)))
+                milliseconds = 1000 * (time.perf_counter() - start)
+                faces.append(face._replace(number=number, points=points, milliseconds=milliseconds))
         lost = len(tracks) - len(followed)
         search = SEARCH if lost else search - 1
         missing = lost + (missing if search > 0 else 0)
         if missing or not followed:
-            for face in detect_faces(session, detector, frame, [face.box for face in faces]):
+            if not detector.any_angle:  # a frame without a face is searched upright and in one more turn, to keep up
+                detector = detector._replace(turns=(0, next(others)))
+            for face in detect_faces(session, detector, frame, faces):
                 face = face._replace(number=next(numbers))
                 followed.append((face.number, face.points, face.points, np.zeros_like(face.points)))
                 faces.append(face)

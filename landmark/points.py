@@ -1,5 +1,6 @@
 """What the 68 points of a face are: their order, their crop, their drawing and the measures of their errors."""
 
+import math
 from collections import namedtuple
 
 import cv2
@@ -106,6 +107,68 @@ def to_photo(points, box):
     """The way back from to_crop: shares of boxes [..., 4] to points [..., 68, 2] in pixels of the photo."""
     box = np.asarray(box, np.float64)[..., None, :]
     return points * (box[..., 2:] - box[..., :2]) + box[..., :2]
+
+
+# The crop of a face that may be tilted
+
+
+def upright_box(points, roll):
+    """The box of contract 2 around a tilted face, in whose frame the face is upright; not cut to whole pixels.
+
+    Args:
+        points: float64 [68, 2] in pixels of the photo.
+        roll: degrees by which the face is turned clockwise in the photo.
+
+    Returns:
+        float64 [4, 2], its corners in pixels of the photo: those at the face's top left, top right, bottom right and
+        bottom left, as the photo shows them when it is turned so that the face is upright.
+    """
+    turn = turn_back(roll)
+    low, high = (points @ turn).min(0), (points @ turn).max(0)
+    sides = high - low
+    low = low - sides * [0.05, 0.30]
+    return box_corners([*low, *(low + sides * [1.05 * 1.05, 1.30 * 1.05])]) @ turn.T
+
+
+def turn_back(degrees):
+    """The matrix [2, 2] that turns rows x y, y down, anticlockwise: `points @ turn_back(roll)` stand upright, and
+    `points @ turn_back(roll).T` are turned clockwise."""
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    return np.array([[cosine, -sine], [sine, cosine]])
+
+
+def box_corners(box):
+    """The corners of a box (x_min, y_min, x_max, y_max): float64 [4, 2], clockwise from x_min y_min."""
+    x_min, y_min, x_max, y_max = box
+    return np.array([[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max]], np.float64)
+
+
+def cut_upright(photo, corners):
+    """Cuts a tilted box out of a photo, as crop_face does with one that is not.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        corners: float64 [4, 2], as of upright_box.
+
+    Returns:
+        uint8 [128, 128, 3], black where it leaves the photo.
+    """
+    # OpenCV warps pictures of less than 32,767 pixels a side alone.
+    low, high = (np.clip(edge, 0, photo.shape[1::-1]).astype(int) for edge in (corners.min(0) - 1, corners.max(0) + 2))
+    photo, first = (
+        photo[low[1] : high[1], low[0] : high[0]],
+        corners[0] - low,
+    )  # OpenCV warps no more than 32,766 pixels
+    # OpenCV counts from the centre of the first pixel, the contract from its corner.
+    scale = (corners[[1, 3]] - corners[0]).T / IMAGE_SIZE
+    matrix = np.column_stack([scale, first + scale.sum(1) / 2 - 0.5])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(photo, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=flags)
+
+
+def from_corners(shares, corners):
+    """Points [..., 68, 2], as shares of the sides of boxes [..., 4, 2] of upright_box, in pixels of the photo."""
+    return shares @ (corners[..., [1, 3], :] - corners[..., :1, :]) + corners[..., :1, :]
 
 
 # Drawing

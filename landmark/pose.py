@@ -1,4 +1,4 @@
-"""How far a face is turned."""
+"""How a face is turned."""
 
 import contextlib
 import math
@@ -9,12 +9,18 @@ import numpy as np
 from landmark.mat import read_mat
 
 YAWS = [(0, 30), (30, 60), (60, 90)]  # degrees, that errors are told apart by
-# The mean head of data/make_sample.py in millimetres, x right, y down, z away from the camera: nose tip, chin, outer
-# eye corners, mouth corners.
-POSE_LANDMARKS = [30, 8, 36, 45, 48, 54]
-POSE_MODEL = np.array(
-    [[0, 0, 0], [0, 85, 25.5], [-45, -32.5, 46.5], [45, -32.5, 46.5], [-25.5, 35.5, 26.5], [25.5, 35.5, 26.5]]
-)
+# The mean head of data/head.py in centimetres, x right, y down, z away from the camera, the middle of the head at the
+# origin: brows, nose, corners of the eyes, which move least with what a face does.
+POSE_LANDMARKS = [*range(17, 36), 36, 39, 42, 45]
+POSE_MODEL = np.array([
+    [-5.7, -2.0, -6.5], [-4.8, -2.8, -8.0], [-3.6, -3.0, -9.0], [-2.4, -2.7, -9.6], [-1.2, -2.2, -9.9],
+    [1.2, -2.2, -9.9], [2.4, -2.7, -9.6], [3.6, -3.0, -9.0], [4.8, -2.8, -8.0], [5.7, -2.0, -6.5],
+    [0, -0.6, -9.6], [0, 0.7, -10.4], [0, 2.0, -11.25], [0, 3.3, -12.05],
+    [-1.45, 4.3, -10.4], [-0.75, 4.6, -11.0], [0, 4.8, -11.2], [0.75, 4.6, -11.0], [1.45, 4.3, -10.4],
+    [-4.5, 0.05, -7.4], [-1.65, 0.25, -8.1], [1.65, 0.25, -8.1], [4.5, 0.05, -7.4],
+])  # fmt: skip
+AXES_LENGTH, AXES_COLOURS = 0.5, ((0, 0, 255), (0, 200, 0), (255, 80, 0))  # in sides of the face; BGR
+CAMERA = 10  # how far away the camera is, in sizes of what the points span
 
 
 def read_yaw(pose_file, points):
@@ -22,26 +28,63 @@ def read_yaw(pose_file, points):
 
     Args:
         pose_file: Path of a file that may be missing, or hold something else.
-        points: float64 [68, 2] in pixels of the photo.
+        points: as of estimate_pose.
     """
     if pose_file.exists():
         with contextlib.suppress(ValueError, LookupError):  # it is damaged, or has no pose
             return float(np.rad2deg(read_mat(pose_file, ["Pose_Para"])["Pose_Para"][0, 1]))
-    return estimate_yaw(points)
+    return estimate_pose(points)[0]
 
 
-def estimate_yaw(points):
-    """The yaw of a face in degrees, positive or negative, from its points: float [68, 2] in pixels of the photo; those
-    of the jaw may be NaN. In 300W_LP's IBUG it is the same to a degree with the jaw of either kind."""
-    # A camera far away: 300W_LP's own fits are weak perspective.
+def estimate_pose(points):
+    """The pose of a face by 300W_LP's angles, R = Rx(pitch) Ry(yaw) Rz(roll).
+
+    Args:
+        points: float [68, 2] in pixels of the photo; those of the jaw may be NaN.
+
+    Returns:
+        (yaw, pitch, roll), degrees: yaw, -90..90, turns the nose to the photo's left; pitch, -180..180, raises it;
+        roll, -180..180, turns the face clockwise about the way it looks. NaN where the points are hardly apart.
+    """
+    rotation = _rotate(points)
+    yaw = math.atan2(rotation[0, 2], math.hypot(rotation[0, 0], rotation[0, 1]))
+    pitch, roll = math.atan2(rotation[1, 2], rotation[2, 2]), math.atan2(-rotation[0, 1], rotation[0, 0])
+    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
+
+
+def estimate_tilt(points):
+    """The degrees, -180..180, by which the line from a face's chin to its brow is turned clockwise in the photo; points
+    and NaN: as of estimate_pose."""
+    x, y = _rotate(points)[:2, 1]
+    return math.degrees(math.atan2(-x, y))
+
+
+def _rotate(points):
+    """The rotation of the head, float64 [3, 3], in the axes of POSE_MODEL."""
     points = points[POSE_LANDMARKS]
-    known = np.isfinite(points).all(-1)
-    size = np.ptp(points[known], axis=0).max()
-    centre = points[known].mean(0)
-    camera = np.array([[10 * size, 0, centre[0]], [0, 10 * size, centre[1]], [0, 0, 1]])
+    size, centre = np.ptp(points, axis=0).max(), points.mean(0)
     try:
-        _, rotation, _ = cv2.solvePnP(POSE_MODEL[known], points[known], camera, None, flags=cv2.SOLVEPNP_SQPNP)
-    except cv2.error:  # they are hardly apart
-        return math.nan
-    rotation = cv2.Rodrigues(rotation)[0]
-    return float(np.rad2deg(np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))))
+        for _ in range(2):  # the camera looks at the middle of the head, as in data/make_sample.py
+            camera = np.array([[CAMERA * size, 0, centre[0]], [0, CAMERA * size, centre[1]], [0, 0, 1]])
+            pose = cv2.solvePnP(POSE_MODEL, points, camera, None, flags=cv2.SOLVEPNP_SQPNP)[1:]
+            centre = cv2.projectPoints(np.zeros([1, 3]), *pose, camera, None)[0].ravel()
+    except cv2.error:
+        return np.full([3, 3], np.nan)
+    return cv2.Rodrigues(pose[0])[0]
+
+
+def draw_axes(picture, points, side):
+    """Draws the axes of a head into a picture, in place, from the bridge of the nose: to the face's left red, down
+    green, and ahead, where it looks, blue.
+
+    Args:
+        picture: uint8 [H, W, 3], BGR.
+        points: as of estimate_pose; without a pose nothing is drawn.
+        side: of the face in pixels, which the axes grow with.
+    """
+    axes = side * AXES_LENGTH * _rotate(points)[:2].T * [[1], [1], [-1]]
+    if np.isfinite(axes).all():
+        for axis, colour in zip(axes, AXES_COLOURS, strict=True):
+            ends = np.clip([points[27], points[27] + axis], -max(picture.shape), 2 * max(picture.shape))
+            start, end = ends.round().astype(int).tolist()
+            cv2.arrowedLine(picture, start, end, colour, max(1, round(side / 60)), cv2.LINE_AA, tipLength=0.15)

@@ -18,8 +18,8 @@ from landmark.evaluation import (
     measure_groups,
     shake_box,
 )
-from landmark.points import nme
-from landmark.pose import estimate_yaw, read_yaw
+from landmark.points import nme, turn_back
+from landmark.pose import estimate_pose, estimate_tilt, read_yaw
 
 
 @pytest.fixture(scope="module")
@@ -99,17 +99,21 @@ def test_shaken_crops_lie_where_their_boxes_say(small_set):
     assert np.abs(np.mean(moved, axis=(0, 1))).max() < SHAKE / 3
 
 
-def test_yaw_from_the_points_is_near_that_of_the_pose_file(tmp_path, run):
+def test_pose_from_the_points_is_near_that_of_the_pose_file(tmp_path, run):
     folder = tmp_path / "sample"
-    assert run("data/make_sample.py", "--out", folder, "--faces", 8, "--variants", 3).returncode == 0
+    assert run("data/make_sample.py", "--out", folder, "--faces", 8, "--variants", 4).returncode == 0
     off = []
     for path in sorted(folder.glob("landmarks/*/*.mat")):
         points = scipy.io.loadmat(path)["pts_2d"].astype(float)
         pose = folder / "SAMPLE" / path.name.replace("_pts", "")
-        true = np.rad2deg(scipy.io.loadmat(pose)["Pose_Para"][0, 1])
-        assert read_yaw(pose, points) == pytest.approx(true)
-        off.append(abs(estimate_yaw(points)) - abs(true))
-    assert np.median(np.abs(off)) < 6
+        pitch, yaw, roll = np.rad2deg(scipy.io.loadmat(pose)["Pose_Para"][0, :3])
+        assert read_yaw(pose, points) == pytest.approx(yaw)
+        if abs(yaw) < 60:
+            off.append(np.subtract(estimate_pose(points), [yaw, pitch, roll]))
+            turned = (points - points.mean(0)) @ turn_back(90).T
+            assert (estimate_tilt(turned) - estimate_tilt(points)) % 360 == pytest.approx(90, abs=1)
+    assert np.abs(off).mean(0).max() < 3
+    assert np.isnan(estimate_pose(np.zeros((68, 2)))).all()
 
 
 def test_no_face_to_measure_is_one_line(tmp_path, says):

@@ -38,11 +38,12 @@ def points(drawn):
     """picture -> points [68, 2] of points.csv."""
     with (drawn[1] / "points.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
-    assert header == ["picture", "seconds", "face", *(f"{axis}{i}" for i in range(68) for axis in "xy")]
+    assert header[:139] == ["picture", "seconds", "face", *(f"{axis}{i}" for i in range(68) for axis in "xy")]
+    assert header[139:] == ["yaw", "pitch", "roll", "score", *(f"spread{i}" for i in range(68))]
     assert len({name for name, *_ in rows}) == len(rows) and {(seconds, face) for _, seconds, face, *_ in rows} == {
         ("", "0")
     }
-    return {name: np.array(numbers, float).reshape(68, 2) for name, _, _, *numbers in rows}
+    return {name: np.array(numbers[:136], float).reshape(68, 2) for name, _, _, *numbers in rows}
 
 
 def test_every_picture_is_drawn_under_its_name_at_its_size(drawn, points):

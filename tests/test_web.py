@@ -16,7 +16,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import REPO
 
-from landmark.find import NUDGE, REFINEMENTS, find_landmarks, load_graph, refine
+from landmark.find import NUDGE, REFINEMENTS, load_graph, predict
+from landmark.points import LANDMARKS, crop_box, crop_face, to_photo
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -143,13 +144,16 @@ def drag(browser, box):
 
 
 def find(session, picture, box):
-    """What the page does, in Python: the mean of two looks into a box, refined."""
+    """What the page does, in Python: the mean of two looks into a box, refined; it does not turn its crops."""
     box = np.array(box)
-    nudge = np.tile(np.ceil(NUDGE * (box[2:] - box[:2])).astype(int), 2)
-    points = find_landmarks(session, picture, [box - nudge, box + nudge]).mean(0)
-    for _ in range(REFINEMENTS):
-        box, points = refine(session, picture, points)
-    return points, np.subtract(box[2:], box[:2])
+    for _ in range(1 + REFINEMENTS):
+        sides = box[2:] - box[:2]
+        nudge = np.tile(np.ceil(NUDGE * sides).astype(int), 2)
+        cuts = np.array([box - nudge, box + nudge])
+        shares = predict(session, np.array([crop_face(picture, cut) for cut in cuts.tolist()]))
+        points = to_photo(shares.reshape(-1, LANDMARKS, 2), cuts).mean(0)
+        box = np.array(crop_box(points))
+    return points, sides
 
 
 def place(face, x, y):
