@@ -56,8 +56,9 @@ def load_detector(name=None, any_angle=False, least_score=LEAST_SCORE):
         find, crop, turns = functools.partial(_find_haar, *map(cv2.CascadeClassifier, load)), HAAR_CROP, TWELFTHS
     else:
         try:
-            net = cv2.FaceDetectorYN.create(str(name), "", (SIDE, SIDE))
-        except cv2.error:
+            model = np.fromfile(name, np.uint8)  # of OpenCV's own reading, a name that is not UTF-8 is the end
+            net = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (SIDE, SIDE))
+        except (OSError, cv2.error):
             raise ValueError(f"--detector {name} is not {YUNET}: get it from {YUNET_URL}") from None
         find, crop, turns = functools.partial(_find_yunet, net), YUNET_CROP, QUARTERS
     return Detector(find, crop, turns, any_angle, least_score)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import namedtuple
 
+import cv2
 import numpy as np
 from scipy.stats import spearmanr
 from tqdm import tqdm
@@ -192,7 +193,9 @@ def detect_points(session, detector, faces):
     for i, annotation in enumerate(tqdm(faces.annotations, "detect", unit="photo", disable=None)):
         picture, _ = read_picture(annotation.photo, stored=True)
         began = time.perf_counter()
-        found = detect_faces(session, detector, picture)
+        found = []
+        with contextlib.suppress(cv2.error):  # it scales no photo of 20,000x2 pixels
+            found = detect_faces(session, detector, picture)
         seconds.append(time.perf_counter() - began)
         true = next(iter(read_points(annotation).values()))
         box = crop_box(true)

@@ -80,7 +80,7 @@ def test_pictures_are_known_by_what_they_hold(tmp_path, draw, says, make):
     images.mkdir()
     kinds = [suffix for suffix in (".gif", ".avif", ".webp", ".tiff", ".jp2") if cv2.haveImageWriter(f"a{suffix}")]
     for suffix in kinds:
-        content = cv2.imencode(suffix, make.photo(1, 120, 100))[1]
+        content = cv2.imencode(suffix, make.photo(1, 60, 50))[1]
         (images / f"a{suffix}").write_bytes(content)
         (images / f"as_{suffix[1:]}.jpg").write_bytes(content)
     (images / "a.png").write_text("a text\n")
@@ -124,7 +124,7 @@ def test_evaluate_goes_on_past_odd_files(tmp_path, monkeypatch, capsys, make):
     make.face(tmp_path, "AFW", "AFW_1_0", 1)
     make.face(tmp_path, "AFW", "AFW_2_0", 2, same)
     make.face(tmp_path, "AFW", "n" * 240, 3)
-    make.face(tmp_path, "AFW", "AFW_4_0", 4, np.clip(points * [4, 0.02], 0, [2000, 9]), make.photo(4, 10, 2000))
+    make.face(tmp_path, "AFW", "AFW_4_0", 4, points * [40, 0.004], make.photo(4, 2, 20_000))
     mat, _ = make.face(tmp_path, "AFW", "AFW_5_0", 5)
     scipy.io.savemat(tmp_path / "AFW" / "AFW_1_0.mat", {"pt2d": points.T})
     mat.write_bytes(mat.read_bytes()[:300])
