@@ -144,6 +144,7 @@ def alone(models):
     Raises:
         ValueError: there is one; the message has its process number.
     """
+    is_new = not models.exists()
     models.mkdir(parents=True, exist_ok=True)
     with open(models / LOCK, "a+") as file:
         try:
@@ -160,7 +161,7 @@ def alone(models):
         try:
             yield
         finally:
-            if [*models.iterdir()] == [models / LOCK]:  # nothing came of it
+            if is_new and [*models.iterdir()] == [models / LOCK]:  # nothing came of it
                 shutil.rmtree(models)
 
 

@@ -11,6 +11,7 @@ import argparse
 import mmap
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -231,7 +232,7 @@ def fuzz(name, count, seed, keep):
         def fail(i, what):
             path, _, data = make(i)
             keep.mkdir(exist_ok=True)
-            (keep / f"{name.split()[0].strip('.')}-{seed}-{i}{path.suffix}").write_bytes(data)
+            (keep / re.sub(r"[^\w.]+", "-", f"{name}-{seed}-{i}{path.suffix}")).write_bytes(data)
             tally[2] += 1
             os.write(out, f"{name} {i} ({path.name}): {what}\n".encode())
 
