@@ -153,12 +153,9 @@ def cut_upright(photo, corners):
     Returns:
         uint8 [128, 128, 3], black where it leaves the photo.
     """
-    # OpenCV warps pictures of less than 32,767 pixels a side alone.
+    # OpenCV warps only pictures of less than 32,767 pixels a side.
     low, high = (np.clip(edge, 0, photo.shape[1::-1]).astype(int) for edge in (corners.min(0) - 1, corners.max(0) + 2))
-    photo, first = (
-        photo[low[1] : high[1], low[0] : high[0]],
-        corners[0] - low,
-    )  # OpenCV warps no more than 32,766 pixels
+    photo, first = photo[low[1] : high[1], low[0] : high[0]], corners[0] - low
     # OpenCV counts from the centre of the first pixel, the contract from its corner.
     scale = (corners[[1, 3]] - corners[0]).T / IMAGE_SIZE
     matrix = np.column_stack([scale, first + scale.sum(1) / 2 - 0.5])
