@@ -16,6 +16,7 @@ import importlib.metadata
 import math
 import multiprocessing
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -349,6 +350,20 @@ def bench_loaders(pb, crops):
             print(f"| {name} | {threads} | {ms:.2f} | {rate:.0f} | {off:.0e} |", flush=True)
 
 
+def bench_web(pb, batch):
+    """Prints the row of ONNX Runtime Web in the loaders table."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "landmark.onnx"
+        FORMATS["onnx"].convert(pb, path, None)
+        script = Path(__file__).with_name("web.mjs")
+        done = subprocess.run(["node", script, path, str(batch)], capture_output=True, text=True)
+    if done.returncode:
+        print("| ONNX Runtime Web | | left out: npm install --prefix examples/web | | |")
+    else:
+        ms, rate = map(float, done.stdout.split())
+        print(f"| ONNX Runtime Web | 1 | {ms:.2f} | {rate:.0f} | |")
+
+
 @one_line
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -362,7 +377,10 @@ def main():
     pb = default_pb()
     load_graph(pb)  # the processes below have no one to tell
     if args.loaders:
-        return bench_loaders(pb, np.stack([read_face(annotation).crop for annotation in annotations[:BATCH]]))
+        bench_loaders(pb, np.stack([read_face(annotation).crop for annotation in annotations[:BATCH]]))
+        if shutil.which("node"):
+            bench_web(pb, BATCH)
+        return
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         bench_inference(pb)

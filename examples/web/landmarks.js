@@ -1,4 +1,5 @@
-// The 68 points of a face, found and followed as landmark/points.py and landmark/find.py do, in any JavaScript.
+// The 68 points of a face, found and followed as landmark/points.py and landmark/find.py do, in any JavaScript; but a
+// tilted face is not turned upright first.
 //
 // A picture is an ImageData or the like: {width, height, data: RGBA bytes}. A box is [x_min, y_min, x_max, y_max],
 // integers, points are 68 [x, y], both in pixels of the picture. `run` is the network: an async function of a
@@ -9,7 +10,7 @@ export const SIDE = 128, LANDMARKS = 68;
 export const LINES = [
   [0, 16], [17, 21], [22, 26], [27, 30], [31, 35], [36, 41, 36], [42, 47, 42], [48, 59, 48], [60, 67, 60],
 ].map(([first, last, ...closed]) => [...Array.from({ length: last - first + 1 }, (_, i) => first + i), ...closed]);
-const NUDGE = 0.05, NO_FACE = 0.4, SMALLEST = 8, REFINEMENTS = 3;
+const NUDGE = 0.05, NO_FACE = 0.33, SMALLEST = 8, REFINEMENTS = 3;
 const SLOWEST = 0.02, OPENING = 20, SPEED_SHARE = 0.2;
 
 /** The box that contract 2 (landmark/README.md) cuts around points. */
