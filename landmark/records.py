@@ -252,26 +252,27 @@ def read_files(paths, kind=None, damaged=None):
             yield face
 
 
-def check_records(folder, damaged=None):
-    """Reads every record in a folder that prepare_tfrecords.py wrote.
+def check_records(train_paths, test_paths, damaged=None):
+    """Reads every record of some files.
 
     Args:
-        folder: Path.
+        train_paths: as find_records returns them.
+        test_paths: of the other side; may be empty.
         damaged: as of read_records.
 
     Returns:
         Summary.
 
     Raises:
-        ValueError: record files are missing, empty, damaged or of two kinds; the message names one.
+        ValueError: a record file is missing, empty, damaged or of another kind; the message names it.
     """
     sums = {}
-    for side in SIDES:
-        paths, kind = find_records(folder, side), sums[SIDES[0]].kind if sums else None
+    for side, paths in zip(SIDES, (train_paths, test_paths), strict=True):
+        kind = sums[SIDES[0]].kind if sums else None
         sums[side] = _Sums()
         for face in tqdm(read_files(paths, kind, damaged), f"check {side}", unit="record", disable=None):
             sums[side].add(face)
-        if not sums[side].count:
+        if paths and not sums[side].count:
             raise ValueError(f"no record in {', '.join(map(str, paths))}: {WRITE_AGAIN}")
     return sums["train"].summary(sums["test"].count)
 
@@ -289,13 +290,13 @@ def summarize_records(folder, damaged=None):
     Raises:
         ValueError: as of check_records.
     """
-    files = [file for side in SIDES for file in find_records(folder, side)]
+    sides = [find_records(folder, side) for side in SIDES]
     path = Path(folder) / SUMMARY
-    if path.exists() and all(file.stat().st_mtime_ns <= path.stat().st_mtime_ns for file in files):
+    if path.exists() and all(file.stat().st_mtime_ns <= path.stat().st_mtime_ns for files in sides for file in files):
         with contextlib.suppress(ValueError, TypeError):  # damaged
             known = Summary(**json.loads(path.read_text()))
             return known._replace(mean_face=np.array(known.mean_face))
-    return check_records(folder, damaged)
+    return check_records(*sides, damaged)
 
 
 def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, skip_damaged=False):
