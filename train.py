@@ -7,6 +7,7 @@ Usage:
     python train.py --init models/landmark.ckpt               # from the model that comes with this repository on
     python train.py --data data/sample --models models/sample --steps 1800
     tensorboard --logdir models/logs         # the curves and pictures, while it runs
+    TF_CONFIG=... python train.py            # a task of a cluster: README.md, "Several machines or GPUs"
 
 Stop it with Ctrl-C at any time. models/ holds the last five checkpoints, written every 1,000 steps or 5 minutes, the
 best by test NME (box), and run.json: what the run was started with.
@@ -49,6 +50,7 @@ from landmark.checkpoints import (
     save,
     step_of,
 )
+from landmark.cluster import Alone, find_cluster
 from landmark.recipe import RECIPES
 from landmark.records import check_records, find_records, read_batches
 from landmark.training import add_test_set, add_training, draw_test_crops, is_finite, measure
@@ -59,7 +61,36 @@ CURVE_STEPS = 20  # between two points of the training curves
 MAY_CHANGE = {"steps", "batch_size", "seed", "learning_rate", "decay_steps", "decay_rate", "keep_prob", "weight_decay"}
 
 
-def train(data, models, recipe, network, steps, batch_size, seed, init=None, skip_damaged=False):
+def describe(recipe, network, summary, steps, batch_size, seed):
+    """What a run is started with, for run.json: dict."""
+    choices = recipe._asdict()
+    run = {"recipe": choices.pop("name"), "network": network, "label": summary.points, **choices}
+    return run | {"steps": steps, "batch_size": batch_size, "seed": seed}
+
+
+def add_run(cluster, paths, recipe, network, steps, batch_size, seed, start, summary, skip_damaged):
+    """Adds the training of a task of `cluster` to the default graph, from the records of `paths` to its step: Training.
+
+    The others are as train's; start: the number of steps that are done.
+    """
+    # With the same seed after a restart, or in another task, the same first records would come again.
+    seed += start + steps * cluster.index
+    tf.set_random_seed(seed)
+    augment = None
+    if recipe.augment:
+
+        def augment(number, *batch):
+            return augment_batch(recipe, seed, start + number, *batch)
+
+    frontal = recipe.frontal_share if summary.frontal < recipe.frontal_share else None
+    train_set = read_batches(paths, batch_size, seed, augment, frontal, skip_damaged)
+    crops, labels, *_ = tf.data.make_one_shot_iterator(train_set).get_next()
+    with tf.name_scope("train"):
+        build = functools.partial(SENet, network=network)
+        return add_training(crops, labels, recipe, steps, build, cluster.average)
+
+
+def train(data, models, recipe, network, steps, batch_size, seed, init=None, skip_damaged=False, cluster=None):
     """Trains until a number of steps is done, from the last checkpoint in `models` on.
 
     Args:
@@ -72,6 +103,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
         seed: int, of initial values, order, dropout and augmentation.
         init: path of a checkpoint whose weights a run that is new starts with, or None.
         skip_damaged: whether damaged records are left out; else they are an error.
+        cluster: Cluster of the chief, whose graph is the default; None: this process trains alone.
 
     Returns:
         the lowest test NME (box), or None where there was nothing to do.
@@ -80,9 +112,10 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
         ValueError: for what the user can mend; the message says how.
     """
     # Data
-    train_paths, test_paths = find_records(data, "train"), find_records(data, "test")
+    cluster = cluster or Alone()
+    train_paths, test_paths = cluster.share(find_records(data, "train")), find_records(data, "test")
     damaged = [] if skip_damaged else None
-    summary = check_records(data, damaged)
+    summary = check_records(train_paths, test_paths, damaged)
     if damaged:
         print(f"{len(damaged)} damaged records are left out, the first of them {damaged[0]}")
     last, best = find_whole(models, LAST), find_whole(models, BEST)
@@ -98,28 +131,14 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
             raise ValueError(
                 f"{init} has {name} {known[name]}, not {now}: give another --network, or records of the same"
             )
-    choices = recipe._asdict()
-    run = {"recipe": choices.pop("name"), "network": network, "label": summary.points, **choices}
-    run |= {"steps": steps, "batch_size": batch_size, "seed": seed}
+    run = describe(recipe, network, summary, steps, batch_size, seed)
     keep_run(models, run, run.keys() - MAY_CHANGE)
-    seed += start  # with the same seed after a restart, the same first records would come again
 
     # Graph
-    build = functools.partial(SENet, network=network)
-    tf.set_random_seed(seed)
-    augment = None
-    if recipe.augment:
-
-        def augment(number, *batch):
-            return augment_batch(recipe, seed, start + number, *batch)
-
-    frontal = recipe.frontal_share if summary.frontal < recipe.frontal_share else None
-    train_set = read_batches(train_paths, batch_size, seed, augment, frontal, bool(damaged))
-    crops, labels, *_ = tf.data.make_one_shot_iterator(train_set).get_next()
-    with tf.name_scope("train"):
-        training = add_training(crops, labels, recipe, steps, build)
+    training = add_run(cluster, train_paths, recipe, network, steps, batch_size, seed, start, summary, bool(damaged))
     curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", value) for name, value in training.scalars.items()])
     # What is measured, and saved as the best, are the averages.
+    build = functools.partial(SENet, network=network)
     test = add_test_set(test_paths, batch_size, training.averages, build, bool(damaged))
     averages = {variable.op.name: training.averages.average(variable) for variable in tf.model_variables()}
     savers = {  # relative paths, so that the folder can be moved
@@ -129,7 +148,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
     wake = start_awake(training.end_points, summary.mean_face, recipe.hidden_scale, recipe.hidden_mean)
 
     # Session
-    with tf.Session() as session, tf.summary.FileWriter(str(models / "logs")) as writer:
+    with cluster.session() as session, tf.summary.FileWriter(str(models / "logs")) as writer:
         session.run(tf.global_variables_initializer())
         if init:
             restore(session, init, {variable.op.name: variable for variable in tf.model_variables()})
@@ -145,6 +164,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
         if last:
             restore(session, last)
             print(f"going on from {last}")
+        cluster.start(session, start, run)
         # TensorBoard drops what a killed run wrote after this step.
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start)
 
@@ -155,7 +175,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
             for step in tqdm(range(start + 1, steps + 1), "step", steps, initial=start, disable=None):
                 at = time.monotonic()
                 fetched = training.step, training.scalars, curves if step % CURVE_STEPS == 0 else ()
-                _, values, curve = session.run(fetched)
+                _, values, curve = cluster.run(session, fetched)
                 training_seconds += time.monotonic() - at
                 losses.append(values["loss"])
                 due = is_due(step, steps, time.monotonic() - saved)
@@ -176,7 +196,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
                 if errors.box < best_nme:  # the inter-ocular distance of a profile is next to nothing
                     best_nme = errors.box
                     save(savers[BEST], session, models, BEST, step)
-                rate = len(losses) * batch_size / training_seconds
+                rate = len(losses) * batch_size * cluster.tasks / training_seconds
                 left = (time.monotonic() - began) / (step - start) * (steps - step)
                 by_yaw = ", ".join(f"{side}: {error:.2%}" for side, error in errors.by_yaw.items())
                 tqdm.write(
@@ -193,6 +213,22 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, ski
             stop.add_note(f" at step {step}; the same command goes on from {models}")
             raise
     return best_nme
+
+
+def work(cluster, data, recipe, network, steps, batch_size, seed, skip_damaged=False):
+    """Gives the chief of a cluster the gradients of batches of its own; the others are as train's.
+
+    Args:
+        cluster: Cluster of a worker.
+    """
+    paths = cluster.share(find_records(data, "train"))
+    damaged = [] if skip_damaged else None
+    summary = check_records(paths, [], damaged)
+    run = describe(recipe, network, summary, steps, batch_size, seed)
+    start = cluster.join(run)
+    with cluster.graph():
+        add_run(cluster, paths, recipe, network, steps, batch_size, seed, start, summary, bool(damaged))
+        cluster.follow(steps, run)
 
 
 def write_curves(writer, step, errors, rate, sheet):
@@ -266,8 +302,14 @@ def main():
     args, recipe = parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
     try:
-        with alone(args.models), tf.Graph().as_default():
-            run = args.steps, args.batch_size, args.seed, args.init, args.skip_damaged
+        cluster = find_cluster()
+        run = args.steps, args.batch_size, args.seed
+        if cluster.task == "worker":
+            return work(cluster, args.data, recipe, args.network, *run, args.skip_damaged)
+        if cluster.task == "ps":
+            return cluster.follow(args.steps)
+        with alone(args.models), cluster.graph():
+            run += args.init, args.skip_damaged, cluster
             best_nme = train(args.data, args.models, recipe, args.network, *run)
     except tf.errors.OpError as error:  # a full disk, a folder that is not ours to write
         raise ValueError(reason_of(error)) from None

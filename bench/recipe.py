@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.annotations import REAL_SET, find_annotations, read_faces  # noqa: E402
+from landmark.annotations import REAL_SET, find_annotations, read_faces, split_faces  # noqa: E402
 from landmark.augment import augment_batch  # noqa: E402
 from landmark.checkpoints import RUN  # noqa: E402
 from landmark.ending import one_line  # noqa: E402
@@ -211,7 +211,7 @@ def main():
     annotations = find_annotations([args.data])
     with tempfile.TemporaryDirectory() as folder:
         records = Path(folder)
-        write_records(annotations, read_faces(annotations), records)
+        write_records(split_faces(annotations), read_faces(annotations), records)
         if args.network is None:
             bench_recipe(records)
         else:

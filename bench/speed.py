@@ -29,7 +29,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.annotations import CORES, REAL_SET, SAMPLE_SET, find_annotations, read_face, read_faces  # noqa: E402
+from landmark.annotations import CORES, REAL_SET, SAMPLE_SET, find_annotations, read_face, read_faces, split_faces  # noqa: E402
 from landmark.augment import augment_batch  # noqa: E402
 from landmark.ending import one_line  # noqa: E402
 from landmark.export import FORMATS, open_pb  # noqa: E402
@@ -181,7 +181,7 @@ def plain_loop(annotations, out):
 
 def prepare(annotations, out, workers=CORES):
     """Preparation as prepare_tfrecords.py has it."""
-    write_records(annotations, read_faces(annotations, workers=workers), out)
+    write_records(split_faces(annotations), read_faces(annotations, workers=workers), out)
 
 
 def bench_preparation(annotations, out):

@@ -94,6 +94,21 @@ def split_faces(annotations):
     return [face in test for face in faces]
 
 
+def deal(is_test, shards):
+    """Which faces go into which shard: those of either side are dealt out in turn, so that the shards, read in turn,
+    give the faces in the order of one file.
+
+    Args:
+        is_test: list of bool, of split_faces.
+        shards: number of shards.
+
+    Returns:
+        for each shard a list of positions in is_test.
+    """
+    sides = [[i for i, test in enumerate(is_test) if test == side] for side in (False, True)]
+    return [sorted(i for side in sides for i in side[shard::shards]) for shard in range(shards)]
+
+
 def identify(annotations):
     """Whose face each is.
 

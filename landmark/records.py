@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 from collections import namedtuple
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
-from landmark.annotations import LabelledFace, split_faces
+from landmark.annotations import LabelledFace
 from landmark.files import whole_file
 from landmark.formats import KINDS
 from landmark.points import GREEN, IMAGE_SIZE, JAW, LANDMARKS, WHOLE_CROP, contact_sheet
@@ -24,6 +25,8 @@ SUMMARY = "records.json"  # beside the record files
 PREVIEW_CROPS = 25
 SHUFFLE = 512  # records, 50 MB; the files are in random order already
 FRONTAL = 30  # degrees of yaw
+SHARD = re.compile(r"-\d{5}-of-(\d{5})\.tfrecords$")
+READ_AT_ONCE = 16  # shards
 WRITE_AGAIN = "write it again with python prepare_tfrecords.py"
 
 # Records from elsewhere may have two features alone: errors are then measured in the crop, and augment has no margin.
@@ -82,13 +85,14 @@ class _Sums:
         return Summary(self.kind, mean_face, self.count, test, self.frontal / self.count)
 
 
-def write_records(annotations, faces, out):
+def write_records(is_test, faces, out, shard=""):
     """Writes train.tfrecords, test.tfrecords, records.json, preview.png and skipped.txt into a folder.
 
     Args:
-        annotations: list of Annotation.
+        is_test: list of bool, of split_faces.
         faces: for each, what read_faces yields.
         out: Path of a folder that exists.
+        shard: "" or "-00000-of-00004", which then stands in all these names; there is no records.json of a shard.
 
     Returns:
         (Summary, number of faces left out).
@@ -96,13 +100,13 @@ def write_records(annotations, faces, out):
     Raises:
         ValueError: train or test would be empty; only skipped.txt is written then.
     """
-    is_test = split_faces(annotations)
+    skipped_txt = out / f"skipped{shard}.txt"
     counts, sums, skipped, preview = [0, 0], _Sums(), [], []
     with contextlib.ExitStack() as files:
-        paths = [files.enter_context(whole_file(out / f"{side}.tfrecords")) for side in SIDES]
+        paths = [files.enter_context(whole_file(out / f"{side}{shard}.tfrecords")) for side in SIDES]
         writers = [files.enter_context(tf.io.TFRecordWriter(os.fsencode(path))) for path in paths]
         everyone = zip(is_test, faces, strict=True)
-        for side, face in tqdm(everyone, total=len(annotations), unit="face", disable=None):
+        for side, face in tqdm(everyone, total=len(is_test), unit="face", disable=None):
             if isinstance(face, str):
                 skipped.append(face)
                 continue
@@ -112,18 +116,19 @@ def write_records(annotations, faces, out):
                 sums.add(face)
             if len(preview) < PREVIEW_CROPS:
                 preview.append(face)
-        with whole_file(out / "skipped.txt") as path:
+        with whole_file(skipped_txt) as path:
             path.write_bytes(os.fsencode("".join(f"{line}\n" for line in sorted(skipped))))
         if not all(counts):
             raise ValueError(
-                f"{sum(counts)} usable faces of {len(annotations)} are too few to train and test on;"
-                f" {out / 'skipped.txt'} says what is wrong with the others"
+                f"{sum(counts)} usable faces of {len(is_test)} are too few to train and test on"
+                f"{', give fewer --shards' if shard else ''}; {skipped_txt} says what is wrong with the others"
             )
     summary = sums.summary(counts[1])
-    with whole_file(out / SUMMARY) as path:
-        path.write_text(json.dumps(summary._asdict() | {"mean_face": summary.mean_face.tolist()}) + "\n")
+    if not shard:
+        with whole_file(out / SUMMARY) as path:
+            path.write_text(json.dumps(summary._asdict() | {"mean_face": summary.mean_face.tolist()}) + "\n")
     labels = [(np.reshape([face.label for face in preview], [-1, LANDMARKS, 2]), GREEN)]
-    with whole_file(out / "preview.png") as path:
+    with whole_file(out / f"preview{shard}.png") as path:
         path.write_bytes(cv2.imencode(".png", contact_sheet(np.array([face.crop for face in preview]), labels))[1])
     return summary, len(skipped)
 
@@ -142,11 +147,19 @@ def find_records(folder, side):
         list of Path, sorted, at least one.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none; or shards are missing, or not alone.
     """
     paths = sorted(Path(folder).glob(f"{side}*.tfrecords"))
     if not paths:
         raise ValueError(f"no {side}*.tfrecords in {folder}: run python prepare_tfrecords.py")
+    names = {path.name for name in SIDES for path in Path(folder).glob(f"{name}*.tfrecords")}
+    if counts := {match[1] for name in names if (match := SHARD.search(name))}:
+        count = max(counts)
+        shards = {f"{name}-{i:05}-of-{count}.tfrecords" for name in SIDES for i in range(int(count))}
+        if missing := sorted(shards - names):
+            raise ValueError(f"{folder} lacks {missing[0]}: run python prepare_tfrecords.py with --shards {int(count)}")
+        if others := sorted(names - shards):
+            raise ValueError(f"{folder} holds {others[0]} beside the {int(count)} shards of other records: delete one")
     return paths
 
 
@@ -239,26 +252,27 @@ def read_files(paths, kind=None, damaged=None):
             yield face
 
 
-def check_records(folder, damaged=None):
-    """Reads every record in a folder that prepare_tfrecords.py wrote.
+def check_records(train_paths, test_paths, damaged=None):
+    """Reads every record of some files.
 
     Args:
-        folder: Path.
+        train_paths: as find_records returns them.
+        test_paths: of the other side; may be empty.
         damaged: as of read_records.
 
     Returns:
         Summary.
 
     Raises:
-        ValueError: record files are missing, empty, damaged or of two kinds; the message names one.
+        ValueError: a record file is missing, empty, damaged or of another kind; the message names it.
     """
     sums = {}
-    for side in SIDES:
-        paths, kind = find_records(folder, side), sums[SIDES[0]].kind if sums else None
+    for side, paths in zip(SIDES, (train_paths, test_paths), strict=True):
+        kind = sums[SIDES[0]].kind if sums else None
         sums[side] = _Sums()
         for face in tqdm(read_files(paths, kind, damaged), f"check {side}", unit="record", disable=None):
             sums[side].add(face)
-        if not sums[side].count:
+        if paths and not sums[side].count:
             raise ValueError(f"no record in {', '.join(map(str, paths))}: {WRITE_AGAIN}")
     return sums["train"].summary(sums["test"].count)
 
@@ -276,13 +290,13 @@ def summarize_records(folder, damaged=None):
     Raises:
         ValueError: as of check_records.
     """
-    files = [file for side in SIDES for file in find_records(folder, side)]
+    sides = [find_records(folder, side) for side in SIDES]
     path = Path(folder) / SUMMARY
-    if path.exists() and all(file.stat().st_mtime_ns <= path.stat().st_mtime_ns for file in files):
+    if path.exists() and all(file.stat().st_mtime_ns <= path.stat().st_mtime_ns for files in sides for file in files):
         with contextlib.suppress(ValueError, TypeError):  # damaged
             known = Summary(**json.loads(path.read_text()))
             return known._replace(mean_face=np.array(known.mean_face))
-    return check_records(folder, damaged)
+    return check_records(*sides, damaged)
 
 
 def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, skip_damaged=False):
@@ -291,7 +305,8 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, skip_
     Args:
         paths: record files, as find_records returns them.
         batch_size: records in a batch.
-        seed: shuffles, for ever, when given; else once through the records in their order.
+        seed: shuffles, for ever, when given; else once through the records in their order. Either way a record of each
+            file comes in turn.
         augment: function of (number of the batch, images, labels, boxes, photos) as augment_batch has them, that
             returns other crops and labels.
         frontal: share of the shuffled records that are within FRONTAL degrees of yaw; as they come if None.
@@ -301,14 +316,16 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, skip_
         tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], NaN for a point without
         one, boxes int64 [N, 4], yaws float32 [N], degrees, 0 where it is not known).
     """
-    if skip_damaged:
 
-        def whole():
-            return (record for path in paths for record, _ in _read_whole(path, []))
+    def whole(path):
+        return (record for record, _ in _read_whole(os.fsdecode(path), []))
 
-        dataset = tf.data.Dataset.from_generator(whole, tf.string, [])
-    else:
-        dataset = tf.data.TFRecordDataset([os.fsencode(path) for path in paths])
+    def read(path):
+        if skip_damaged:
+            return tf.data.Dataset.from_generator(whole, tf.string, [], [path])
+        return tf.data.TFRecordDataset(path)
+
+    dataset = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in paths]).interleave(read, READ_AT_ONCE)
     if frontal is not None:
 
         def is_frontal(record):

@@ -58,7 +58,7 @@ def heat_map_loss(logits, labels):
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(targets, logits))
 
 
-def add_training(crops, labels, recipe, steps, network=SENet):
+def add_training(crops, labels, recipe, steps, network=SENet, average=None):
     """Adds a network in training mode, its loss and its optimizer to the default graph.
 
     Args:
@@ -67,6 +67,7 @@ def add_training(crops, labels, recipe, steps, network=SENet):
         recipe: Recipe.
         steps: number of steps of the whole run, over which the learning rate falls.
         network: function as senet.SENet.
+        average: function of the list of gradients, that returns those to apply; they themselves if None.
 
     Returns:
         Training.
@@ -94,7 +95,10 @@ def add_training(crops, labels, recipe, steps, network=SENet):
 
     variables = tf.trainable_variables()
     layers = {False: [], True: []}
-    for gradient, variable in zip(tf.gradients(total, variables), variables, strict=True):
+    gradients = tf.gradients(total, variables)
+    if average:
+        gradients = average(gradients)
+    for gradient, variable in zip(gradients, variables, strict=True):
         layers[is_fully_connected(variable)].append((gradient, variable))
     updates = []
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):

@@ -329,7 +329,7 @@ def test_names_that_are_not_utf8_work(name, tmp_path, make):
         path.write_bytes(path.read_bytes().replace(b"face", os.fsencode(latin)))
     (tmp_path / f"SET/{latin}_100.jpg").write_bytes(b"")
     annotations = find_annotations([tmp_path])
-    record_files.write_records(annotations, read_faces(annotations, workers=1), tmp_path)
+    record_files.write_records(split_faces(annotations), read_faces(annotations, workers=1), tmp_path)
     assert f"SET/{latin}_100.jpg: empty file" in os.fsdecode((tmp_path / "skipped.txt").read_bytes())
     faces = [face for side in ("train", "test") for face in record_files.read_records(tmp_path / f"{side}.tfrecords")]
     assert sorted(face.name for face in faces) == [f"SET/{latin}_{i}00" for i in range(2, 7)]

@@ -1,4 +1,5 @@
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -53,13 +54,13 @@ def test_records_do_not_depend_on_workers_or_on_the_folder(tmp_path, small_set, 
         shutil.copy(path, copy / path.relative_to(small_set))
     program = f"""
 from pathlib import Path
-from landmark.annotations import find_annotations, read_faces
+from landmark.annotations import find_annotations, read_faces, split_faces
 from landmark.records import write_records
 annotations = find_annotations([Path({str(copy)!r})])
 for workers in 1, 2:
     out = Path({str(tmp_path)!r}) / str(workers)
     out.mkdir()
-    write_records(annotations, read_faces(annotations, workers=workers), out)
+    write_records(split_faces(annotations), read_faces(annotations, workers=workers), out)
 """
     done = run("-c", program)
     assert done.returncode == 0, done.stderr
@@ -67,6 +68,49 @@ for workers in 1, 2:
         expected = (records / name).read_bytes()
         assert (tmp_path / "1" / name).read_bytes() == expected
         assert (tmp_path / "2" / name).read_bytes() == expected
+
+
+def test_shards_are_together_what_one_run_writes(tmp_path, small_set, records, run, says):
+    prepare = ["prepare_tfrecords.py", "--data", small_set, "--shards", 4, "--out"]
+    with ThreadPoolExecutor() as threads:
+        done, one = threads.map(
+            lambda out: run(*prepare, tmp_path / out[0], *out[1:]), [["all"], ["one", "--shard", 2]]
+        )
+    assert done.returncode == 0 and "56 faces for training, 8 for testing, 0 left out" in done.stdout, done.stderr
+    assert one.returncode == 0, one.stderr
+    shards = {side: record_files.find_records(tmp_path / "all", side) for side in ("train", "test")}
+    assert [path.name for path in shards["test"]] == [f"test-0000{i}-of-00004.tfrecords" for i in range(4)]
+    one = {path.name for path in (tmp_path / "one").iterdir()}
+    names = "train.tfrecords", "test.tfrecords", "preview.png", "skipped.txt"
+    assert one == {name.replace(".", "-00002-of-00004.") for name in names}
+    assert all((tmp_path / "all" / name).read_bytes() == (tmp_path / "one" / name).read_bytes() for name in one)
+    for side, paths in shards.items():
+        parts = [list(tf.io.tf_record_iterator(str(path))) for path in paths]
+        whole = list(tf.io.tf_record_iterator(str(records / f"{side}.tfrecords")))
+        assert [record for turn in zip(*parts, strict=True) for record in turn] == whole
+    with tf.Graph().as_default(), tf.Session() as session:  # read in turn, they come in the order of one run
+        read = [shards["train"], shards["train"], [records / "train.tfrecords"]]
+        sets = [record_files.read_batches(paths, 56, skip_damaged=i == 1) for i, paths in enumerate(read)]
+        *interleaved, whole = session.run([tf.data.make_one_shot_iterator(each).get_next()[0] for each in sets])
+    for crops in interleaved:
+        np.testing.assert_array_equal(crops, whole)
+    assert record_files.summarize_records(tmp_path / "all").train == 56
+    train = "train", "--models", tmp_path / "models", "--data"
+    assert "test-00000-of-00004.tfrecords: run python prepare_tfrecords.py with --shards 4" in says(
+        *train, tmp_path / "one"
+    )
+    for other in "train.tfrecords", "test-00000-of-00002.tfrecords":
+        (tmp_path / "all" / other).touch()
+        assert f"holds {other} beside the 4 shards" in says(*train, tmp_path / "all")
+        (tmp_path / "all" / other).unlink()
+    shards["test"][3].unlink()
+    assert "lacks test-00003-of-00004.tfrecords" in says(*train, tmp_path / "all")
+
+
+@pytest.mark.parametrize("options", [["--shards", 0], ["--shards", 4, "--shard", 4], ["--shard", 0]])
+def test_a_shard_that_cannot_be_is_named(stop, options):
+    code, message = stop("prepare_tfrecords", *options)
+    assert code == 2 and f"argument {options[-2]}: {options[-1]}" in message
 
 
 def test_preview_is_a_sheet_of_25_crops_with_green_points(records):

@@ -1,0 +1,108 @@
+"""Training by a cluster and preparation in shards, measured on two cores; what more machines would give.
+
+Usage:
+    python bench/cluster.py --data ~/300W_LP            # 600 steps; what else runs on the machine spoils it
+"""
+
+import argparse
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+BATCH = 32
+ETHERNET = 10e9 / 8  # bytes a second, each way
+RATE = re.compile(r"^step (\d+) .* (\d+) images/s", re.MULTILINE)
+
+
+def start(cores, script, *arguments, task=None):
+    """A script of this repository on some cores, "0" or "0,1"; task: (type, port of each task) of a cluster."""
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
+    if task:
+        kind, ports = task
+        cluster = {name: [f"127.0.0.1:{port}"] for name, port in zip(("chief", "worker"), ports, strict=True)}
+        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": kind, "index": 0}})
+    command = "taskset", "-c", cores, "env", *(f"{name}={value}" for name, value in environment.items())
+    command += sys.executable, script, *map(str, arguments)
+    return subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True)
+
+
+def loopback_bytes():
+    """Bytes that went over the loopback interface since the machine started."""
+    return int(re.search(r"lo:\s*(\d+)", Path("/proc/net/dev").read_text())[1])
+
+
+def time_preparation(data, out, cores, shards):
+    """Seconds of prepare_tfrecords.py: a process for each of `cores`, with a shard each."""
+    began, options = time.monotonic(), ["--data", data, "--out", out]
+    if shards:
+        options += ["--shards", shards]
+    chosen = [[] if len(cores) == 1 else ["--shard", i] for i in range(len(cores))]
+    running = [start(core, "prepare_tfrecords.py", *options, *shard) for core, shard in zip(cores, chosen, strict=True)]
+    for process in running:
+        process.communicate()
+        assert not process.returncode
+    return time.monotonic() - began
+
+
+def time_training(records, cores, steps):
+    """(crops a second, bytes a step over loopback) of train.py: a process for each of `cores`, after the first look."""
+    with contextlib.ExitStack() as stack:
+        models = stack.enter_context(tempfile.TemporaryDirectory())
+        options = ["--data", records, "--models", models, "--batch_size", BATCH, "--steps", steps]
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in cores]
+        ports = [each.getsockname()[1] for each in sockets]
+    tasks = [None] if len(cores) == 1 else [(kind, ports) for kind in ("chief", "worker")]
+    running = [start(core, "train.py", *options, task=task) for core, task in zip(cores, tasks, strict=True)]
+    rates, traffic = [], []
+    for line in running[0].stdout:
+        if match := RATE.match(line):
+            rates.append(int(match[2]))
+            traffic.append((int(match[1]), loopback_bytes()))
+    assert not any([process.wait() for process in running])
+    (first, before), *_, (last, after) = traffic
+    return sum(rates[1:]) / len(rates[1:]), (after - before) / (last - first)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of annotated photos")
+    parser.add_argument("--steps", type=int, default=600, help="of each training, 200 or more (600)")
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        print("| preparation | seconds |\n|---|---|")
+        for name, cores, shards in [
+            ("one process on one core", ["0"], None),
+            ("one process on two cores", ["0,1"], None),
+            ("two processes on a core each, `--shards 2`, `--shard 0` and `1`", ["0", "1"], 2),
+        ]:
+            (out / name).mkdir()
+            print(f"| {name} | {time_preparation(args.data, out / name, cores, shards):.1f} |", flush=True)
+        records = out / name
+
+        print(f"\n| training, batch {BATCH} a process | crops/s | MB a step over loopback |\n|---|---|---|")
+        alone, traffic = time_training(records, ["0,1"], args.steps)
+        print(f"| one process on two cores | {alone:.0f} | {traffic / 1e6:.2f} |", flush=True)
+        rate, traffic = time_training(records, ["0", "1"], args.steps)
+        print(f"| chief and worker, a process on a core each | {rate:.0f} | {traffic / 1e6:.2f} |")
+
+    # Half of a worker's bytes, the variables, leave the chief, and half, the gradients, come in.
+    step, transfer = BATCH / alone, traffic / 2 / ETHERNET
+    print(
+        f"\n| model: {BATCH} n / ({step:.4f} s + (n - 1) * {transfer:.4f} s) | crops/s | of n machines |\n|---|---|---|"
+    )
+    for tasks in 1, 4, 8, 32:
+        rate = BATCH * tasks / (step + (tasks - 1) * transfer)
+        print(f"| {tasks} tasks | {rate:.0f} | {rate / alone / tasks:.0%} |")
+
+
+if __name__ == "__main__":
+    main()
