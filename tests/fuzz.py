@@ -71,7 +71,7 @@ def make_mats(folder):
 
 
 def read_matrices(path):
-    read_mat(path, [*KINDS, "pt2d", "pt3d_68", "Pose_Para", "cell", "text"])
+    read_mat(path, [*KINDS, "pt2d", "pt3d_68", "Pose_Para"])
 
 
 def make_pictures(folder):
@@ -151,8 +151,14 @@ def make_set(name):
 
 
 def read_set(path):
+    refused = []
     for annotation in find_annotations([Path.cwd()]):
-        read_face(annotation)
+        try:
+            read_face(annotation)
+        except ValueError as error:
+            refused.append(str(error))
+    if refused:
+        raise ValueError(" ".join(refused))
 
 
 def copy_real(folder, *patterns):
