@@ -196,7 +196,7 @@ def damage(data, others, rng):
         at, size = rng.randrange(len(data) + 1), 1 + int(rng.expovariate(1 / 30))
         edit = rng.randrange(20)
         if edit < 8 and at < len(data):
-            data[at] = data[at] ^ 1 << rng.randrange(8) if edit < 5 else rng.randrange(256)
+            data[at] = rng.choice((data[at] ^ 1 << rng.randrange(8), rng.randrange(256), rng.choice(data)))
         elif edit < 13:
             width = rng.choice((1, 2, 4, 8))
             number = rng.choice(NUMBERS) % 256**width
