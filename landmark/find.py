@@ -29,7 +29,7 @@ SHIPPED_PB = Path(__file__).resolve().parents[1] / "models" / "landmark.pb"
 KIND_ATTRIBUTE = "_points"  # of the input; readers pass over names that begin so
 NUDGE = 0.05  # a face's points are the mean over two crops, this share of the sides off its box to either side
 # Of the score, a logistic function: it is 0.5 where points follow the nudge by this share of it. data/fit_score.py.
-NO_FACE, STEEPNESS = 0.33, 10
+NO_FACE, STEEPNESS = 0.32, 6.5
 SURE = 0.99  # a box whose face has this score is not looked at in other turns
 REFINEMENTS = 3  # of a detected face: evaluate.py --detect gives 4.6% NME with 1, 4.3% with 2, 4.2% with 3
 SMALLEST = 8  # side of a face in pixels
