@@ -156,6 +156,11 @@ def test_a_detector_that_cannot_be_had_is_one_line(tmp_path, says, stop, monkeyp
     for script in command, ["evaluate", "--data", tmp_path]:
         code, message = stop(*script, "--detector", bad)
         assert code == 2 and "--detector needs --detect" in message
+    for option in ["--any_angle"], ["--score", 0.7]:
+        code, message = stop(*command, *option)
+        assert code == 2 and f"{option[0]} needs --detect" in message
+    code, message = stop(*command, "--detect", "--score", 70)
+    assert code == 2 and "--score 70.0" in message
     monkeypatch.delattr(cv2, "CascadeClassifier", raising=False)  # as in OpenCV 5
     assert cv2.__version__ in says(*command, "--detect", "--detector", CASCADE)
     assert not (tmp_path / "drawn").exists()
