@@ -9,4 +9,4 @@ pip install --quiet -r requirements.txt -r requirements-dev.txt
 
 ruff check
 ruff format --check
-pytest -n 2 --dist loadfile "$@"
+pytest -n 2 --dist worksteal "$@"

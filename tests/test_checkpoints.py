@@ -23,10 +23,10 @@ from landmark.recipe import DEFAULT, ORIGINAL
 
 
 def test_a_run_that_goes_on_keeps_its_recipe_and_may_have_other_steps(records, tmp_path, run, says):
-    common = ["--data", records, "--models", tmp_path, "--batch_size", 4, "--steps"]
+    common = ["--data", records, "--models", tmp_path, "--network", "narrow", "--batch_size", 4, "--steps"]
     assert run("train.py", *common, 1).returncode == 0
     written = json.loads((tmp_path / "run.json").read_text())
-    assert written.items() >= {"recipe": "default", "network": "deep", "label": "pts_2d", "steps": 1}.items()
+    assert written.items() >= {"recipe": "default", "network": "narrow", "label": "pts_2d", "steps": 1}.items()
     assert written.items() >= {"loss": "l1", "turn": 12, "batch_size": 4, "seed": 0}.items()
     before = {path.name for path in tmp_path.iterdir()}
     message = says("train", *common, 2, "--recipe", "original")

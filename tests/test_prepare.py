@@ -12,6 +12,7 @@ from conftest import names_in, spec_box, spec_crop
 from landmark import records as record_files
 from landmark.augment import augment_batch
 from landmark.evaluation import find_folders, shake_box
+from landmark.files import PARTIAL
 from landmark.recipe import DEFAULT
 
 
@@ -80,7 +81,7 @@ def test_shards_are_together_what_one_run_writes(tmp_path, small_set, records, r
     assert one.returncode == 0, one.stderr
     shards = {side: record_files.find_records(tmp_path / "all", side) for side in ("train", "test")}
     assert [path.name for path in shards["test"]] == [f"test-0000{i}-of-00004.tfrecords" for i in range(4)]
-    one = {path.name for path in (tmp_path / "one").iterdir()}
+    one = {path.name for path in (tmp_path / "one").glob("[!.]*")}
     names = "train.tfrecords", "test.tfrecords", "preview.png", "skipped.txt"
     assert one == {name.replace(".", "-00002-of-00004.") for name in names}
     assert all((tmp_path / "all" / name).read_bytes() == (tmp_path / "one" / name).read_bytes() for name in one)
@@ -192,7 +193,7 @@ def test_good_faces_among_damaged_ones_are_kept(damaged, read_records):
     crop, box = next((crop, box) for name, crop, _, box in records if name.endswith("partly_1_0"))
     assert box[0] < 0 and box[1] < 0
     assert not crop[:5].any() and not crop[:, :5].any() and crop[-20:, -20:].any()
-    assert not list(out.glob(".*"))
+    assert not list(out.glob(f"{PARTIAL}*"))
 
 
 def test_a_folder_with_damaged_files_is_measured_without_them(damaged, capsys):
