@@ -134,6 +134,18 @@ def test_a_second_run_in_a_folder_is_refused_with_the_number_of_the_first(record
         assert (models / ".lock").read_text() == str(os.getpid())
 
 
+def test_the_last_five_are_kept_and_the_best_one(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.get_variable("weights", initializer=np.ones([3], np.float32))
+        session.run(tf.global_variables_initializer())
+        saver = tf.train.Saver(max_to_keep=None)
+        for step in range(7, 14):
+            for name in LAST, BEST:
+                save(saver, session, tmp_path, name, step)
+    names = {path.stem for path in tmp_path.glob("*.index")}
+    assert names == {"best.ckpt-13", *(f"model.ckpt-{step}" for step in range(9, 14))}
+
+
 def test_a_full_disk_is_said_and_leaves_the_checkpoint_before(tmp_path):
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], capture_output=True)
     if mounted.returncode:

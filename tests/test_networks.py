@@ -33,6 +33,7 @@ def checkpoint(network, tmp_path_factory):
     rng = np.random.default_rng(7)
     with tf.Graph().as_default(), tf.Session() as session:
         SENet(crops_placeholder(), network=network)
+        values = {}
         for variable in tf.global_variables():
             part, shape = variable.op.name.rpartition("/")[2], variable.shape.as_list()
             if variable.op.name == "fully_connected_9/biases":
@@ -45,7 +46,8 @@ def checkpoint(network, tmp_path_factory):
                 value = rng.uniform(0.5, 1.5, shape)
             else:
                 value = rng.normal(0, 0.2, shape)
-            variable.load(value.astype(np.float32), session)
+            values[variable.initializer.inputs[1]] = value.astype(np.float32)
+        session.run([variable.initializer for variable in tf.global_variables()], values)
         return tf.train.Saver().save(session, str(folder / "model.ckpt"), 1, write_meta_graph=False)
 
 

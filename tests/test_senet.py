@@ -218,8 +218,9 @@ def test_widening_layers_do_not_change_the_loss_curve(make, live_values):
             recipe = ORIGINAL._replace(keep_prob=1, learning_rate=5e-5)
             training = add_training(tf.constant(crops), tf.constant(labels), recipe, 10, network)
             session.run(tf.global_variables_initializer())
-            for variable in tf.model_variables():
-                variable.load(live_values[variable.op.name], session)
+            variables = tf.model_variables()
+            values = {variable.initializer.inputs[1]: live_values[variable.op.name] for variable in variables}
+            session.run([variable.initializer for variable in variables], values)
             curves.append([session.run([training.scalars["loss"], training.step])[0] for _ in range(10)])
             norms.append(sum(operation.type == "FusedBatchNormV3" for operation in graph.get_operations()))
     assert norms == [12, 17]
