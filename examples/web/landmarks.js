@@ -10,7 +10,7 @@ export const SIDE = 128, LANDMARKS = 68;
 export const LINES = [
   [0, 16], [17, 21], [22, 26], [27, 30], [31, 35], [36, 41, 36], [42, 47, 42], [48, 59, 48], [60, 67, 60],
 ].map(([first, last, ...closed]) => [...Array.from({ length: last - first + 1 }, (_, i) => first + i), ...closed]);
-const NUDGE = 0.05, NO_FACE = 0.33, SMALLEST = 8, REFINEMENTS = 3;
+const NUDGE = 0.05, NO_FACE = 0.32, SMALLEST = 8, REFINEMENTS = 3;
 const SLOWEST = 0.02, OPENING = 20, SPEED_SHARE = 0.2;
 
 /** The box that contract 2 (landmark/README.md) cuts around points. */
