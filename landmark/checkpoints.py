@@ -96,7 +96,7 @@ def read_checkpoint(prefix):
         try:
             reader = tf.train.load_checkpoint(f"{folder}/x")
             return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-        except (tf.errors.OpError, ValueError, LookupError, RuntimeError) as error:
+        except (tf.errors.OpError, ValueError, LookupError, RuntimeError, MemoryError) as error:
             reason = str(error).partition("\n")[0].replace(f"{folder}/x", str(prefix))
             raise ValueError(f"{prefix} is missing or damaged: {reason}") from None
 

@@ -80,10 +80,13 @@ def test_the_newest_whole_checkpoint_is_found_whatever_the_file_checkpoint_says(
         assert find_whole(models, LAST) == str(models / "model.ckpt-8")
         said = capsys.readouterr().out
         assert "model.ckpt-9 is missing or damaged" in said and "model.ckpt-8\n" in said and said.count("\n") == 1
-    (models / "model.ckpt-8.index").write_bytes(b"no index")
-    with pytest.raises(ValueError, match="but none that is whole") as refused:
-        find_whole(models, LAST)
-    assert str(models) in str(refused.value) and "\n" not in str(refused.value)
+    index = models / "model.ckpt-8.index"
+    huge = (b"\0" + b"\xff" * 8 + b"\x3f") * 2  # where its last 48 bytes say that its two blocks are
+    for damaged in b"no index", index.read_bytes()[:-48] + huge + bytes(20) + index.read_bytes()[-8:]:
+        index.write_bytes(damaged)
+        with pytest.raises(ValueError, match="but none that is whole") as refused:
+            find_whole(models, LAST)
+        assert str(models) in str(refused.value) and "\n" not in str(refused.value)
     assert find_whole(models, BEST) is None
     saved([7], BEST)
     assert find_checkpoint(models) == str(models / "best.ckpt-7")

@@ -118,9 +118,9 @@ def test_the_seed_decides_the_run(records, tmp_path, train):
     assert np.abs(ends[0] - ends[1]).mean() < 1e-3 < 0.01 < np.abs(ends[0] - ends[2]).mean()
 
 
-def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(records, tmp_path, train, capsys):
-    common = ["--data", str(records), "--models", str(tmp_path), "--network", "narrow", "--batch_size", "1", "--steps"]
-    command = [sys.executable, "train.py", *common, "2000"]
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_same_command_ends_the_run(records, tmp_path, train, capsys):
+    same = ["--data", records, "--models", tmp_path, "--network", "narrow", "--batch_size", 1, "--steps", 140]
+    command = [sys.executable, "train.py", *map(str, same)]
     with subprocess.Popen(
         command, cwd=REPO, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -135,8 +135,13 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(records, tmp_path, train, caps
     step = int(last.rpartition("-")[2])
     assert step >= 100 and f"interrupted at step {step};" in stderr
     assert variable(last, "global_step") == step
-    train(*common, step + 1)
+    train(*same)
     assert f"going on from {last}" in capsys.readouterr().out
+    # What the schedule and Adam have counted is what 140 steps in one go count.
+    rates = {at: value.simple_value for at, value in summaries(tmp_path)["train/learning_rate"]}
+    expected = {at: 0.0015 * (1 + np.cos(np.pi * (at - 71) / 70)) for at in (120, 140)}
+    assert {at: rates[at] for at in expected} == pytest.approx(expected, rel=1e-3, abs=1e-7)
+    assert variable(tmp_path / "model.ckpt-140", "beta2_power") == pytest.approx(0.999**141, rel=1e-3)
 
 
 def example(image, label):
