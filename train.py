@@ -307,7 +307,8 @@ def main():
         if cluster.task == "worker":
             return work(cluster, args.data, recipe, args.network, *run, args.skip_damaged)
         if cluster.task == "ps":
-            return cluster.follow(args.steps)
+            with cluster.graph():
+                return cluster.follow(args.steps)
         with alone(args.models), cluster.graph():
             run += args.init, args.skip_damaged, cluster
             best_nme = train(args.data, args.models, recipe, args.network, *run)
