@@ -39,6 +39,32 @@ def spec(addresses):
     return tf.train.ClusterSpec({"chief": addresses[:1], "worker": addresses[1:]})
 
 
+@pytest.fixture
+def task(tmp_path):
+    """task(type, spec, *arguments): a process of train.py as that task of a cluster; what it prints is in .output."""
+    started = []
+
+    def task(kind, spec, *arguments):
+        config = json.dumps({"cluster": spec.as_dict(), "task": {"type": kind, "index": 0}})
+        output = tmp_path / f"output{len(started)}"
+        with open(output, "w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "train.py", *map(str, arguments)],
+                cwd=REPO,
+                env=ENVIRONMENT | {"TF_CONFIG": config},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        process.output = output
+        started.append(process)
+        return process
+
+    yield task
+    for process in started:
+        process.kill()
+        process.wait()
+
+
 # Correct
 
 PLAIN = DEFAULT._replace(keep_prob=1, learning_rate=1e-3, warm_steps=1)
@@ -123,7 +149,7 @@ def test_two_tasks_do_the_steps_of_one_process_that_averages_both_gradients(spec
         assert not np.array_equal(value, before[name]), name
 
 
-def test_each_worker_gives_to_each_step_and_the_end_of_the_chief_ends_all():
+def test_each_worker_gives_to_each_step_and_the_end_of_the_chief_ends_all(task):
     *trainers, ps = [f"127.0.0.1:{port}" for port in free_ports(4)]
     spec = tf.train.ClusterSpec({"chief": trainers[:1], "worker": trainers[1:], "ps": [ps]})
     chief = Cluster(spec, "chief", 0)
@@ -132,17 +158,17 @@ def test_each_worker_gives_to_each_step_and_the_end_of_the_chief_ends_all():
     with pytest.raises(TimeoutError):  # no other address of the machine
         socket.create_connection(("127.0.0.2", port), timeout=1)
 
-    def follow(kind, number):
-        cluster = Cluster(spec, kind, number)
+    ps = task("ps", spec, "--steps", 100)
+
+    def work(number):
+        cluster = Cluster(spec, "worker", number)
         with cluster.graph():
             tf.train.create_global_step()
-            if kind == "ps":
-                return cluster.follow(100)
             cluster.average([tf.constant([10.0**cluster.index]), tf.ones([2, 3])])
             cluster.follow(100, {"steps": 100})
 
     with ThreadPoolExecutor() as threads, chief.graph():
-        others = [threads.submit(follow, *other) for other in (("worker", 0), ("worker", 1), ("ps", 0))]
+        workers = [threads.submit(work, number) for number in range(2)]
         step = tf.train.create_global_step()
         assert "ps" in step.device
         first, second = chief.average([tf.constant([1.0]), tf.ones([2, 3])])
@@ -155,39 +181,13 @@ def test_each_worker_gives_to_each_step_and_the_end_of_the_chief_ends_all():
                 mean, ones, number = chief.run(session, [first, second, count])
                 assert number == done and mean[0] == pytest.approx(111 / 3) and np.allclose(ones, np.ones([2, 3]))
             raise KeyboardInterrupt
-        for other in others:
+        for worker in workers:
             with pytest.raises(ValueError, match="the chief has stopped at step 7"):
-                other.result()
+                worker.result()
+        assert ps.wait(60) == 1 and "ps0: the chief has stopped at step 7" in ps.output.read_text()
 
 
 # Faults
-
-
-@pytest.fixture
-def task(tmp_path, addresses):
-    """task(type, *arguments): a process of train.py as that task of the cluster; what it prints is in .output."""
-    started = []
-
-    def task(kind, *arguments):
-        cluster = {"chief": addresses[:1], "worker": addresses[1:]}
-        config = json.dumps({"cluster": cluster, "task": {"type": kind, "index": 0}})
-        output = tmp_path / f"output{len(started)}"
-        with open(output, "w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "train.py", *map(str, arguments)],
-                cwd=REPO,
-                env=ENVIRONMENT | {"TF_CONFIG": config},
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
-        process.output = output
-        started.append(process)
-        return process
-
-    yield task
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def wait_for(process, text, count=1):
@@ -198,7 +198,7 @@ def wait_for(process, text, count=1):
         time.sleep(0.05)
 
 
-def test_killed_tasks_come_back_and_go_on_from_what_one_machine_trained(task, records, tmp_path, monkeypatch):
+def test_killed_tasks_come_back_and_go_on_from_what_one_machine_trained(task, spec, records, tmp_path, monkeypatch):
     for side in "train", "test":
         for i in range(2):
             with tf.io.TFRecordWriter(str(tmp_path / f"{side}-0000{i}-of-00002.tfrecords")) as writer:
@@ -211,14 +211,14 @@ def test_killed_tasks_come_back_and_go_on_from_what_one_machine_trained(task, re
         importlib.import_module(script).main()
 
     call("train", *common, 1)
-    chief, worker = task("chief", *common, 31), task("worker", *common, 31)
+    chief, worker = task("chief", spec, *common, 31), task("worker", spec, *common, 31)
     wait_for(worker, "worker0: the chief is at step 1\n")
     chief.kill()
     wait_for(worker, "asking again")
-    chief = task("chief", *common, 31)
+    chief = task("chief", spec, *common, 31)
     wait_for(worker, "the chief is at step", 2)
     worker.kill()
-    worker = task("worker", *common, 31)
+    worker = task("worker", spec, *common, 31)
     assert chief.wait(300) == 0 == worker.wait(300), chief.output.read_text() + worker.output.read_text()
     assert "Traceback" not in chief.output.read_text() + worker.output.read_text()
     assert re.search("step 31 .*best checkpoint", chief.output.read_text(), re.DOTALL)
