@@ -19,6 +19,8 @@ POSE_MODEL = np.array([
     [-1.45, 4.3, -10.4], [-0.75, 4.6, -11.0], [0, 4.8, -11.2], [0.75, 4.6, -11.0], [1.45, 4.3, -10.4],
     [-4.5, 0.05, -7.4], [-1.65, 0.25, -8.1], [1.65, 0.25, -8.1], [4.5, 0.05, -7.4],
 ])  # fmt: skip
+# Of the coordinates of POSE_LANDMARKS, what the head's y axis is in a picture: least squares, the head seen from afar.
+DOWN = np.linalg.pinv(POSE_MODEL - POSE_MODEL.mean(0))[1]
 AXES_LENGTH, AXES_COLOURS = 0.5, ((0, 0, 255), (0, 200, 0), (255, 80, 0))  # in sides of the face; BGR
 CAMERA = 10  # how far away the camera is, in sizes of what the points span
 
@@ -55,7 +57,7 @@ def estimate_pose(points):
 def estimate_tilt(points):
     """The degrees, -180..180, by which the line from a face's chin to its brow is turned clockwise in the photo; points
     and NaN: as of estimate_pose."""
-    x, y = _rotate(points)[:2, 1]
+    x, y = DOWN @ points[POSE_LANDMARKS]
     return math.degrees(math.atan2(-x, y))
 
 

@@ -1,8 +1,7 @@
-// The 68 points of a face, found and followed as landmark/points.py and landmark/find.py do, in any JavaScript; but a
-// tilted face is not turned upright first.
+// The 68 points of a face, found and followed as landmark/points.py and landmark/find.py do, in any JavaScript.
 //
 // A picture is an ImageData or the like: {width, height, data: RGBA bytes}. A box is [x_min, y_min, x_max, y_max],
-// integers, points are 68 [x, y], both in pixels of the picture. `run` is the network: an async function of a
+// points are 68 [x, y], both in pixels of the picture. `run` is the network: an async function of a
 // Float32Array of two crops [2, 128, 128, 3], BGR, 0..255, that returns their outputs [2, 136].
 
 export const SIDE = 128, LANDMARKS = 68;
@@ -10,82 +9,92 @@ export const SIDE = 128, LANDMARKS = 68;
 export const LINES = [
   [0, 16], [17, 21], [22, 26], [27, 30], [31, 35], [36, 41, 36], [42, 47, 42], [48, 59, 48], [60, 67, 60],
 ].map(([first, last, ...closed]) => [...Array.from({ length: last - first + 1 }, (_, i) => first + i), ...closed]);
+// As in landmark/find.py and landmark/pose.py: of the landmarks TILT_FROM, what the head's y axis is in a picture.
 const NUDGE = 0.05, NO_FACE = 0.32, SMALLEST = 8, REFINEMENTS = 3;
 const SLOWEST = 0.02, OPENING = 20, SPEED_SHARE = 0.2;
+const TILT_FROM = [...Array.from({ length: 19 }, (_, i) => 17 + i), 36, 39, 42, 45];
+const DOWN = [
+  9.92, -12.79, -24.93, -28.44, -27.05, -27.05, -28.44, -24.93, -12.79, 9.92, -9.57, -6.16, -3.26, 0.14, 26.2, 22.69,
+  22.42, 22.69, 26.2, 19.03, 13.59, 13.59, 19.03,
+];
 
-/** The box that contract 2 (landmark/README.md) cuts around points. */
-export function cropBox(points) {
-  const [x, y] = [0, 1].map((axis) => points.map((point) => point[axis]));
-  let [x_min, y_min, x_max, y_max] = [Math.min(...x), Math.min(...y), Math.max(...x), Math.max(...y)].map(Math.trunc);
-  y_min = Math.trunc(y_min - 0.30 * (y_max - y_min));
-  y_max = Math.trunc(y_max + 0.05 * (y_max - y_min));
-  x_min = Math.trunc(x_min - 0.05 * (x_max - x_min));
-  x_max = Math.trunc(x_max + 0.05 * (x_max - x_min));
-  return [x_min, y_min, x_max, y_max];
+/** The corners of a box, clockwise from [x_min, y_min]. */
+export function boxCorners([x_min, y_min, x_max, y_max]) {
+  return [[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max]];
 }
 
-/** Cuts a box out of a picture, black where it leaves it, into a Float32Array [128, 128, 3], BGR: as cv2.resize with
- * INTER_LINEAR, which no canvas does. */
-export function cropFace({ width, height, data }, [x_min, y_min, x_max, y_max], crop) {
-  const columns = steps(x_min, x_max), rows = steps(y_min, y_max);
+/** The crop of contract 2 (landmark/README.md) around the points of a face that may be tilted: its corners, from the
+ * face's top left on. */
+export function uprightBox(points) {
+  const down = [0, 1].map((axis) => TILT_FROM.reduce((sum, point, i) => sum + DOWN[i] * points[point][axis], 0));
+  const length = Math.hypot(...down), [sine, cosine] = [-down[0] / length, down[1] / length];
+  const turned = points.map(([x, y]) => [x * cosine + y * sine, y * cosine - x * sine]);
+  const [low, high] = [Math.min, Math.max].map((end) => [0, 1].map((axis) => end(...turned.map((at) => at[axis]))));
+  const [width, height] = [high[0] - low[0], high[1] - low[1]];
+  const [left, top] = [low[0] - 0.05 * width, low[1] - 0.30 * height];
+  const box = boxCorners([left, top, left + 1.05 * 1.05 * width, top + 1.30 * 1.05 * height]);
+  return box.map(([x, y]) => [x * cosine - y * sine, y * cosine + x * sine]);
+}
+
+/** Cuts a tilted box out of a picture, black where it leaves it, into a Float32Array [128, 128, 3], BGR: as
+ * cv2.warpAffine with INTER_LINEAR, which no canvas does. */
+export function cutUpright({ width, height, data }, [start, right, , down], crop) {
+  const [across, along] = [right, down].map((end) => end.map((place, axis) => (place - start[axis]) / SIDE));
   const value = (x, y, channel) =>
     x < 0 || y < 0 || x >= width || y >= height ? 0 : data[4 * (y * width + x) + channel];
   let at = 0;
   for (let row = 0; row < SIDE; row++) {
-    const top = rows.first[row], bottom = rows.second[row], down = rows.share[row];
     for (let column = 0; column < SIDE; column++) {
-      const left = columns.first[column], right = columns.second[column], along = columns.share[column];
+      const [x, y] = start.map((place, axis) =>
+        place + (column + 0.5) * across[axis] + (row + 0.5) * along[axis] - 0.5);
+      const left = Math.floor(x), top = Math.floor(y), beside = x - left, below = y - top;
       for (let channel = 2; channel >= 0; channel--) {
-        const above = value(left, top, channel) * (1 - along) + value(right, top, channel) * along;
-        const below = value(left, bottom, channel) * (1 - along) + value(right, bottom, channel) * along;
-        crop[at++] = Math.round(above * (1 - down) + below * down);
+        const first = value(left, top, channel) * (1 - beside) + value(left + 1, top, channel) * beside;
+        const second = value(left, top + 1, channel) * (1 - beside) + value(left + 1, top + 1, channel) * beside;
+        crop[at++] = Math.round(first * (1 - below) + second * below);
       }
     }
   }
 }
 
-/** For each of the 128 pixels of a side from low to high: the two it lies between, and how far from the first. */
-function steps(low, high) {
-  const first = new Int32Array(SIDE), second = new Int32Array(SIDE), share = new Float32Array(SIDE);
-  for (let i = 0; i < SIDE; i++) {
-    const at = Math.min(Math.max(((i + 0.5) * (high - low)) / SIDE - 0.5, 0), high - low - 1);
-    first[i] = low + Math.floor(at);
-    second[i] = Math.min(first[i] + 1, high - 1);
-    share[i] = at % 1;
-  }
-  return { first, second, share };
-}
-
-/** The points of the face in a box: the mean of two looks, a nudge to either side; null where they follow the nudge,
- * as they do where there is no face. */
-export async function look(run, picture, [x_min, y_min, x_max, y_max]) {
-  const nudge = [x_max - x_min, y_max - y_min].map((side) => Math.ceil(NUDGE * side));
+/** The face in a box, corners: the mean of two looks, a nudge to either side, and how far its points follow the nudge,
+ * as a share of it: little where there is a face. */
+async function look(run, picture, corners) {
+  const nudge = [0, 1].map((axis) => NUDGE * (corners[2][axis] - corners[0][axis]));
   const crops = new Float32Array(2 * SIDE * SIDE * 3);
-  const boxes = [-1, 1].map((sign) => [x_min, y_min, x_max, y_max].map((edge, i) => edge + sign * nudge[i % 2]));
-  boxes.forEach((box, i) => cropFace(picture, box, crops.subarray((i * crops.length) / 2)));
+  const boxes = [-1, 1].map((sign) => corners.map((corner) => corner.map((place, axis) => place + sign * nudge[axis])));
+  boxes.forEach((box, i) => cutUpright(picture, box, crops.subarray((i * crops.length) / 2)));
   const shares = await run(crops);
-  const [one, other] = boxes.map((box, i) => Array.from({ length: LANDMARKS }, (_, point) =>
-    [0, 1].map((axis) => box[axis] + shares[2 * (i * LANDMARKS + point) + axis] * (box[axis + 2] - box[axis]))));
-  const moved = one.reduce((sum, [x, y], i) => sum + Math.hypot(x - other[i][0], y - other[i][1]), 0) / LANDMARKS;
-  if (moved > NO_FACE * 2 * Math.hypot(...nudge)) return null;
-  return one.map(([x, y], i) => [(x + other[i][0]) / 2, (y + other[i][1]) / 2]);
+  const [one, other] = boxes.map(([start, right, , down], i) => Array.from({ length: LANDMARKS }, (_, point) => {
+    const [x, y] = [0, 1].map((axis) => shares[2 * (i * LANDMARKS + point) + axis]);
+    return start.map((place, axis) => place + x * (right[axis] - place) + y * (down[axis] - place));
+  }));
+  const spread = one.reduce((sum, [x, y], i) => sum + Math.hypot(x - other[i][0], y - other[i][1]), 0) / LANDMARKS;
+  const points = one.map(([x, y], i) => [(x + other[i][0]) / 2, (y + other[i][1]) / 2]);
+  return { points, moved: spread / (2 * Math.hypot(...nudge)) };
 }
 
-/** The points of a face from where they about are, as in the frame before; null where there is no face. */
-export async function refine(run, picture, points) {
-  const box = cropBox(points), frame = [picture.width, picture.height];
+/** The face whose points are about there, as in the frame before; null where the picture has no room for one. */
+async function refine(run, picture, points) {
+  const corners = uprightBox(points), frame = [picture.width, picture.height];
+  const sides = [1, 3].map((i) => Math.hypot(corners[i][0] - corners[0][0], corners[i][1] - corners[0][1]));
   const held = frame.every((length, axis) => {
-    const middle = (box[axis] + box[axis + 2]) / 2, side = box[axis + 2] - box[axis];
-    return middle > 0 && middle < length && side >= SMALLEST && side < 2 * Math.max(...frame);
+    const middle = (corners[0][axis] + corners[2][axis]) / 2;
+    return middle > 0 && middle < length && sides[axis] >= SMALLEST && sides[axis] < 2 * Math.max(...frame);
   });
-  return held ? look(run, picture, box) : null;
+  return held ? look(run, picture, corners) : null;
 }
 
-/** The points of the face in a photo that is about where a box is; null where there is none. */
+/** The points of the face in a photo that is about where a box is, and not on its side; null where there is none. */
 export async function find(run, picture, box) {
-  let points = await look(run, picture, box);
-  for (let i = 0; points && i < REFINEMENTS; i++) points = await refine(run, picture, points);
-  return points;
+  let face = await look(run, picture, boxCorners(box));
+  for (let i = 0; face && i < REFINEMENTS; i++) face = await refine(run, picture, face.points);
+  return pointsOf(face);
+}
+
+/** The points of what look and refine find, or null where it is no face. */
+function pointsOf(face) {
+  return face && face.moved < NO_FACE ? face.points : null;
 }
 
 /** Follows a face through a video that starts out in a frame of it, a box: an object whose next(picture) returns its
@@ -95,12 +104,12 @@ export function follow(run, box) {
   return {
     async next(picture) {
       const known = found;
-      found = known ? await refine(run, picture, known) : await find(run, picture, box);
+      found = known ? pointsOf(await refine(run, picture, known)) : await find(run, picture, box);
       if (!found) return null;
       if (!known) [before, speeds] = [found, found.map(() => [0, 0])];
-      const [x_min, , x_max] = cropBox(known ?? found);
+      const [start, right] = uprightBox(known ?? found), side = Math.hypot(right[0] - start[0], right[1] - start[1]);
       speeds = speeds.map((speed, i) => speed.map((was, axis) =>
-        was + SPEED_SHARE * ((found[i][axis] - before[i][axis]) / (x_max - x_min) - was)));
+        was + SPEED_SHARE * ((found[i][axis] - before[i][axis]) / side - was)));
       before = before.map((point, i) => {
         const cutoff = SLOWEST + OPENING * Math.hypot(...speeds[i]);
         const share = 1 / (1 + 1 / (2 * Math.PI * cutoff));
