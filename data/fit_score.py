@@ -20,6 +20,7 @@ import argparse
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from scipy.optimize import minimize
 from tqdm import tqdm
 
 from landmark.annotations import find_annotations, split_faces
@@ -55,22 +56,34 @@ def measure(session, annotations):
 
 
 def fit(faces, others):
-    """(NO_FACE, STEEPNESS) of the score that is 0.9 where all but 1% of faces move less, and 0.1 where all but 1% of
-    the others move more.
+    """The score by Platt's logistic regression ("Probabilistic Outputs for Support Vector Machines", 1999) on the
+    logarithm of how far points follow; faces and others count alike, however many there are of either.
+
+    Args:
+        faces, others: of measure.
+
+    Returns:
+        (NO_FACE, STEEPNESS).
 
     Raises:
-        ValueError: there is no such score, or nothing to fit.
+        ValueError: faces do not move less than the others, or there is nothing to fit.
     """
     if not faces or not others:
         raise ValueError(
             f"{len(faces)} faces and {len(others)} boxes beside faces: --data needs photos with room for both"
         )
-    near, far = np.percentile(faces, 99), np.percentile(others, 1)
-    if near >= far:
-        raise ValueError(
-            f"this landmark.pb does not tell faces, {near:.2f}, from what is none, {far:.2f}: train it further"
-        )
-    return np.sqrt(near * far), 2 * np.log(9) / np.log(far / near)
+    moved, counts = np.log([*faces, *others]), np.array([len(faces), len(others)])
+    # His targets, a little less than sure, keep the steepness finite where one number parts all.
+    targets, weights = np.repeat([[1, 0] + [-1, 1] / (counts + 2), 1 / counts], counts, axis=1)
+
+    def loss(line):
+        scores = line[0] + line[1] * moved
+        return weights @ (np.logaddexp(0, scores) - targets * scores)
+
+    level, slope = minimize(loss, [0, 0]).x
+    if slope >= 0:
+        raise ValueError("this landmark.pb does not tell faces from what is none: train it further")
+    return np.exp(-level / slope), -slope
 
 
 @one_line

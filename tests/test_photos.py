@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 from conftest import ENVIRONMENT, REPO, names_in
 
 import evaluate
+import fit_score
 import test_pb
 from landmark import find
 from landmark.annotations import find_annotations, split_faces
@@ -272,6 +273,19 @@ def test_fit_prints_numbers_that_bring_the_boxes_closer(tmp_path, run, make, det
     assert re.search(
         r"^landmark/detectors.py: RETINAFACE_CROP = np.array\(\[\[[-\d., ]+\], \[[-\d., ]+\]\]\)$", done.stdout, re.M
     )
+
+
+def test_the_fit_of_the_score_is_calibrated():
+    """Of two normal draws of one deviation, the odds are logistic: steep as their means are apart over its square."""
+    rng = np.random.default_rng(4)
+    faces, others = (np.exp(rng.normal(np.log(middle), 0.6, n)).tolist() for middle, n in ((0.1, 4000), (0.4, 1000)))
+    middle, steepness = fit_score.fit(faces, others)
+    assert middle == pytest.approx(0.2, rel=0.05) and steepness == pytest.approx(np.log(4) / 0.6**2, rel=0.1)
+    middle, steepness = fit_score.fit([0.1] * 50, [0.4] * 50)
+    assert 0.1 < middle < 0.4 and 3 < steepness < 10
+    for pair in (others, faces), (faces, []):
+        with pytest.raises(ValueError):
+            fit_score.fit(*pair)
 
 
 # Videos

@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -16,6 +17,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import REPO
 
+import landmark.find
+import landmark.points
 from landmark.find import REFINEMENTS, load_graph, look_twice, refine
 from landmark.points import box_corners, turn_back
 from landmark.pose import estimate_tilt
@@ -142,6 +145,14 @@ def find(session, picture, box):
     for _ in range(REFINEMENTS):
         face = refine(session, picture, face.points)
     return face.points, np.linalg.norm(face.box[[1, 3]] - face.box[0], axis=-1)
+
+
+def test_the_pages_constants_are_pythons():
+    script = (REPO / "examples" / "web" / "landmarks.js").read_text()
+    numbers = dict(re.findall(r"\b([A-Z_]+) = ([\d.]+)(?=[,;])", script))
+    python = vars(landmark.points) | vars(landmark.find) | {"SIDE": landmark.points.IMAGE_SIZE}
+    assert {"NO_FACE", "NUDGE", "OPENING"} <= numbers.keys()
+    assert {name: float(number) for name, number in numbers.items()} == {name: python[name] for name in numbers}
 
 
 def place(face, x, y):
