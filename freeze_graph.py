@@ -66,7 +66,7 @@ def main():
             f"{checkpoint} is of {labels} and the records in {args.data} are of {points}: give others with --data"
         )
     faces = read_first(find_records(args.data, "test"), COMPARED)
-    calibration = read_first(find_records(args.data, "train"), CALIBRATED).crops
+    calibration = read_first(find_records(args.data, "train"), CALIBRATED).crops if args.tflite_int8 else None
     frozen, expected = freeze(checkpoint, faces.crops)
     print(f"{checkpoint}:")
     expected = write_checked(args.output, PB, frozen, calibration, faces, expected)

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
@@ -26,9 +27,9 @@ from landmark.ending import one_line  # noqa: E402
 from landmark.files import read_picture  # noqa: E402
 from landmark.find import bounds, default_pb, detect_faces, load_graph, match_box, turn_picture  # noqa: E402
 from landmark.formats import FORMATS, read_points  # noqa: E402
+from landmark.points import crop_box, nme  # noqa: E402
 
 ANGLES = 0, 30, 60, 90, 180
-INNER = slice(17, 68)
 
 
 def find_photos(folder, most):
@@ -54,12 +55,13 @@ def find_turned(session, detector, photos, angle):
         began = time.perf_counter()
         faces = detect_faces(session, detector, picture)
         seconds.append(time.perf_counter() - began)
-        boxes, matched = [bounds(face.points) for face in faces], set()
-        for true, turned in zip(points, points @ matrix[:, :2].T + matrix[:, 2], strict=True):
-            best = match_box(bounds(turned), boxes)
+        back = cv2.invertAffineTransform(matrix)
+        found = [face.points @ back[:, :2].T + back[:, 2] for face in faces]
+        boxes, matched = [bounds(face) for face in found], set()
+        for true in points:
+            best = match_box(bounds(true), boxes)
             matched.add(best)
-            distances = np.nan if best is None else np.linalg.norm(faces[best].points - turned, axis=-1)[INNER].mean()
-            errors.append(distances / np.sqrt(np.ptp(true, axis=0).prod()))
+            errors.append(np.nan if best is None else nme(found[best][None], true[None], [crop_box(true)]).inner[0])
         others += len(faces) - len(matched - {None})
     return np.array(errors), others, np.array(seconds)
 
