@@ -35,6 +35,7 @@ from landmark.evaluation import (
     find_folders,
     find_records,
     measure_groups,
+    measure_poses,
     measure_some,
     predict_faces,
 )
@@ -117,6 +118,10 @@ def evaluate(path, graph, detector, faces):
                 results["detected"] = measure_faces(nme(detected[found], faces.points[found], faces.boxes[found]))
                 results["true crops"] = measure_some(prediction.errors, found)
     print_table(results)
+    if faces.annotations:
+        for name, off in measure_poses(prediction.points, faces).items():
+            print(f"{name:12}pose off by {off[0]:.1f} degrees in yaw, {off[1]:.1f} in pitch, {off[2]:.1f} in roll")
+            results[name]["pose_off"] = off
     return results, prediction
 
 

@@ -31,7 +31,7 @@ from landmark.points import (
     to_crop,
     to_photo,
 )
-from landmark.pose import YAWS, estimate_pose
+from landmark.pose import YAWS, estimate_pose, read_pose
 from landmark.records import read_files
 
 BATCH = 32
@@ -44,7 +44,8 @@ PROTOCOL = (
     "Protocol: crops of landmark/README.md 2 from the true points; errors in pixels of the photo over |p36 - p45|"
     f" (inter-ocular) or sqrt(w h) of the points' box; failure above, AUC up to {LIMIT:.0%} inter-ocular and"
     f" {BOX_LIMIT:.0%} box; nme_inner: points 17 to 67 over the box; yaw: Pose_Para of the MAT file, else estimated"
-    f" from the points; eyes closed, mouth open: lids, or lips, less than {CLOSED:.0%}, or more than {OPEN:.0%}, of"
+    " from the true points; pose: Pose_Para, against the pose estimated from the predicted points;"
+    f" eyes closed, mouth open: lids, or lips, less than {CLOSED:.0%}, or more than {OPEN:.0%}, of"
     f" |p27 - p33| apart; shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES}"
     " draws a face, seed 0."
 )
@@ -54,9 +55,9 @@ PROTOCOL = (
 # LabelledFaces once more, so that no picture stays in memory; annotations: list of Annotation, None for records.
 Faces = namedtuple("Faces", "names points boxes yaws kind read annotations")
 
-# What one network does. errors: NME; distances: float64 [N, 68], pixels; shaken: NME of N * SHAKES crops; worst: list
-# of (error, number, crop uint8 [128, 128, 3], points float64 [68, 2] in pixels of the photo), worst by the box first.
-Prediction = namedtuple("Prediction", "errors distances shaken worst")
+# What one network does. points: float64 [N, 68, 2] in pixels of the photo; errors: NME; shaken: NME of N * SHAKES
+# crops; worst: list of (error, number, crop uint8 [128, 128, 3], its points), worst by the box first.
+Prediction = namedtuple("Prediction", "points errors shaken worst")
 
 
 # Faces
@@ -160,7 +161,7 @@ def predict_faces(session, faces):
     """
     count = len(faces.names)
     shakes = np.random.default_rng(0).normal(0, SHAKE, [SHAKES, count, 4])
-    errors, distances, shaken, worst, batch = [], [], [], [], []
+    predicted, errors, shaken, worst, batch = [], [], [], [], []
     for i, face in enumerate(tqdm(faces.read(), "predict", count, unit="face", disable=None)):
         true, box = (np.repeat(rows[i : i + 1], SHAKES, axis=0) for rows in (faces.points, faces.boxes))
         shaken.append(nme(predict_points(session, *shake_box(face, shakes[:, i])), true, box))
@@ -170,11 +171,11 @@ def predict_faces(session, faces):
         now = slice(i + 1 - len(batch), i + 1)
         points = predict_points(session, np.array(batch), faces.boxes[now])
         errors.append(nme(points, faces.points[now], faces.boxes[now]))
-        distances.append(np.linalg.norm(points - faces.points[now], axis=-1))
+        predicted.append(points)
         worst += zip(errors[-1].box, range(now.start, now.stop), batch, points, strict=True)
         worst, batch = heapq.nlargest(WORST, worst, key=lambda row: row[0]), []
     errors, shaken = (NME(*map(np.concatenate, zip(*parts, strict=True))) for parts in (errors, shaken))
-    return Prediction(errors, np.concatenate(distances), shaken, worst)
+    return Prediction(np.concatenate(predicted), errors, shaken, worst)
 
 
 def detect_points(session, detector, faces):
@@ -236,6 +237,10 @@ def measure_some(errors, chosen):
     return measure_faces(NME(*(error[chosen] for error in errors)))
 
 
+def _group_yaws(faces):
+    return {f"yaw {low}-{high}": (low <= faces.yaws) & (faces.yaws < high) for low, high in YAWS}
+
+
 def measure_groups(prediction, faces):
     """The measures of one network by set, yaw, expression and part of the face, and under a shaken box.
 
@@ -249,7 +254,7 @@ def measure_groups(prediction, faces):
     groups = {"all": np.ones(len(faces.names), bool)}
     sets = np.array([name.partition("/")[0] for name in faces.names])
     groups |= {name: sets == name for name in sorted(set(sets))}
-    by_yaw = {f"yaw {low}-{high}": (low <= faces.yaws) & (faces.yaws < high) for low, high in YAWS}
+    by_yaw = _group_yaws(faces)
     lids, lips = measure_gaps(faces.points)
     groups |= by_yaw | {"eyes closed": lids < CLOSED, "mouth open": lips > OPEN}
     results = {name: measure_some(prediction.errors, chosen) for name, chosen in groups.items() if chosen.any()}
@@ -257,14 +262,32 @@ def measure_groups(prediction, faces):
         results["yaws"] = {"faces": sum(results[name]["faces"] for name in by_yaw)}
         for measure in "nme_box", "nme_inner":
             results["yaws"][measure] = float(np.mean([results[name][measure] for name in by_yaw]))
-    shares = [prediction.distances / size[:, None] for size in face_sizes(faces.points, faces.boxes)]
+    distances = np.linalg.norm(prediction.points - faces.points, axis=-1)
+    shares = [distances / size[:, None] for size in face_sizes(faces.points, faces.boxes)]
     for part, lines in PARTS.items():
         indices = sorted({index for line in lines for index in line})
-        labelled = np.isfinite(prediction.distances[:, indices]).any(1)
+        labelled = np.isfinite(distances[:, indices]).any(1)
         if labelled.any():
             means = (float(np.nanmean(share[:, indices])) for share in shares)
             results[part] = {"faces": int(labelled.sum())} | dict(zip(("nme_mean", "nme_box"), means, strict=True))
     return results | {"shaken": measure_faces(prediction.shaken)}
+
+
+def measure_poses(points, faces):
+    """How far the poses of predicted points are off those that MAT files give.
+
+    Args:
+        points: float64 [N, 68, 2], as of Prediction.
+        faces: Faces of folders.
+
+    Returns:
+        dict of a yaw's group, where it has faces with such a file, to the mean errors of yaw, pitch and roll, degrees.
+    """
+    true = np.array([read_pose(annotation.photo.with_suffix(".mat")) for annotation in faces.annotations])
+    off = np.abs((np.array([estimate_pose(face) for face in points]) - true + 180) % 360 - 180)
+    known = np.isfinite(off).all(1)
+    groups = _group_yaws(faces).items()
+    return {name: off[chosen & known].mean(0).tolist() for name, chosen in groups if (chosen & known).any()}
 
 
 def measure_gaps(points):

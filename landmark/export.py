@@ -291,8 +291,8 @@ def _mean_nme(outputs, faces):
 
 
 # What a model is written as. kind: FILE or DIR; convert: function of the Path of landmark.pb (for PB its bytes), the
-# Path of what is to be written, and, for integers, training crops to fit their ranges to; open: function of its Path and a
-# number of threads that returns a function of crops; tolerance: of the outputs.
+# Path of what is to be written, and, for integers, training crops to fit their ranges to; open: function of its Path
+# and a number of threads that returns a function of crops; tolerance: of the outputs.
 Format = namedtuple("Format", "kind convert open tolerance")
 PB = Format("FILE", lambda frozen, path, _: path.write_bytes(frozen), open_pb, 1e-5)
 FORMATS = {

@@ -25,17 +25,20 @@ AXES_LENGTH, AXES_COLOURS = 0.5, ((0, 0, 255), (0, 200, 0), (255, 80, 0))  # in 
 CAMERA = 10  # how far away the camera is, in sizes of what the points span
 
 
-def read_yaw(pose_file, points):
-    """The yaw of a face in degrees, positive or negative: from `Pose_Para` of its MAT file, else from its points.
-
-    Args:
-        pose_file: Path of a file that may be missing, or hold something else.
-        points: as of estimate_pose.
-    """
-    if pose_file.exists():
+def read_pose(path):
+    """The pose of a face, as of estimate_pose, by `Pose_Para` of its MAT file; NaN where the Path is of no file, or of
+    something else."""
+    if path.exists():
         with contextlib.suppress(ValueError, LookupError):  # it is damaged, or has no pose
-            return float(np.rad2deg(read_mat(pose_file, ["Pose_Para"])["Pose_Para"][0, 1]))
-    return estimate_pose(points)[0]
+            pitch, yaw, roll = np.rad2deg(read_mat(path, ["Pose_Para"])["Pose_Para"][0, :3]).tolist()
+            return yaw, pitch, roll
+    return math.nan, math.nan, math.nan
+
+
+def read_yaw(path, points):
+    """The yaw of a face in degrees, positive or negative: of read_pose, else from its points, as of estimate_pose."""
+    yaw = read_pose(path)[0]
+    return estimate_pose(points)[0] if math.isnan(yaw) else yaw
 
 
 def estimate_pose(points):

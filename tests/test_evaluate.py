@@ -16,10 +16,11 @@ from landmark.evaluation import (
     find_records,
     measure_gaps,
     measure_groups,
+    measure_poses,
     shake_box,
 )
 from landmark.points import nme, turn_back
-from landmark.pose import estimate_pose, estimate_tilt, read_yaw
+from landmark.pose import estimate_pose, estimate_tilt, read_pose, read_yaw
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +103,19 @@ def test_shaken_crops_lie_where_their_boxes_say(small_set):
 def test_pose_from_the_points_is_near_that_of_the_pose_file(tmp_path, run):
     folder = tmp_path / "sample"
     assert run("data/make_sample.py", "--out", folder, "--faces", 8, "--variants", 4).returncode == 0
-    off = []
-    for path in sorted(folder.glob("landmarks/*/*.mat")):
-        points = scipy.io.loadmat(path)["pts_2d"].astype(float)
-        pose = folder / "SAMPLE" / path.name.replace("_pts", "")
-        pitch, yaw, roll = np.rad2deg(scipy.io.loadmat(pose)["Pose_Para"][0, :3])
-        assert read_yaw(pose, points) == pytest.approx(yaw)
+    faces = find_folders([folder], "pts_2d")
+    for points, annotation in zip(faces.points, faces.annotations, strict=True):
+        path = annotation.photo.with_suffix(".mat")
+        pitch, yaw, roll = np.rad2deg(scipy.io.loadmat(path)["Pose_Para"][0, :3])
+        assert read_pose(path) == pytest.approx((yaw, pitch, roll)) and read_yaw(path, points) == pytest.approx(yaw)
         if abs(yaw) < 60:
-            off.append(np.subtract(estimate_pose(points), [yaw, pitch, roll]))
             turned = (points - points.mean(0)) @ turn_back(90).T
             assert (estimate_tilt(turned) - estimate_tilt(points)) % 360 == pytest.approx(90, abs=1)
-    assert np.abs(off).mean(0).max() < 3
+    off = measure_poses(faces.points, faces)
+    assert max(off["yaw 0-30"] + off["yaw 30-60"]) < 3
+    path.unlink()
+    assert read_yaw(path, points) == estimate_pose(points)[0]
+    assert np.isfinite([*measure_poses(faces.points, faces).values()]).all()
     assert np.isnan(estimate_pose(np.zeros((68, 2)))).all()
 
 
@@ -138,10 +141,9 @@ def test_rows_by_yaw_and_expression_hold_the_faces_they_say(make):
     distances = rng.uniform(1, 9, [60, 1]) * np.where(np.arange(68) < 17, 3, 1)
     predicted = points + distances[..., None] * [0.6, 0.8]
     points[3, 45] = points[3, 36]
-    distances = np.linalg.norm(predicted - points, axis=-1)
     errors = nme(predicted, points, boxes)
     faces = Faces([f"SET/{i}" for i in range(60)], points, boxes, yaws, "pts_2d", None, None)
-    results = measure_groups(Prediction(errors, distances, errors, []), faces)
+    results = measure_groups(Prediction(predicted, errors, errors, []), faces)
     json.dumps(results, allow_nan=False)
     assert [results[f"yaw {name}"]["faces"] for name in ("0-30", "30-60", "60-90")] == [20, 20, 20]
     assert results["eyes closed"]["faces"] == 7 and results["mouth open"]["faces"] == 20
@@ -150,9 +152,7 @@ def test_rows_by_yaw_and_expression_hold_the_faces_they_say(make):
     assert results["jaw"]["faces"] == 50 and results["eyes"]["faces"] == 60
     assert results["jaw"]["nme_box"] > 2 * results["eyes"]["nme_box"]
     points[:, :17] = np.nan
-    assert "jaw" not in measure_groups(
-        Prediction(errors, np.where(np.arange(68) < 17, np.nan, distances), errors, []), faces
-    )
+    assert "jaw" not in measure_groups(Prediction(predicted, errors, errors, []), faces)
     assert results["yaws"]["nme_inner"] == pytest.approx(errors.inner.mean())
     assert results["yaws"]["nme_box"] == pytest.approx(errors.box.mean())
     assert results["all"]["nme_mean"] == pytest.approx(np.delete(errors.inter_ocular, 3).mean())
