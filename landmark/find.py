@@ -29,9 +29,11 @@ SHIPPED_PB = Path(__file__).resolve().parents[1] / "models" / "landmark.pb"
 KIND_ATTRIBUTE = "_points"  # of the input; readers pass over names that begin so
 NUDGE = 0.05  # a face's points are the mean over two crops, this share of the sides off its box to either side
 # Of the score, a logistic function: it is 0.5 where points follow the nudge by this share of it. data/fit_score.py.
-NO_FACE, STEEPNESS = 0.32, 6.5
-SURE = 0.99  # a box whose face has this score is not looked at in other turns
-UPRIGHT = 45  # degrees: where all faces are tilted further than this, there may be more of them in a turned copy
+NO_FACE, STEEPNESS = 0.27, 4.6
+SURE = 0.9  # a box whose face has this score is not looked at in other turns
+# Degrees: where all faces are tilted further than this, there may be more of them in a turned copy. Less than 45: of a
+# group that is turned by 45 to 60, one holds its head the other way.
+UPRIGHT = 35
 REFINEMENTS = 3  # of a detected face: evaluate.py --detect gives 4.6% NME with 1, 4.3% with 2, 4.2% with 3
 SMALLEST = 8  # side of a face in pixels
 OVERLAP = 0.3  # boxes that share more than this of their union are of one face

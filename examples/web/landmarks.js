@@ -10,7 +10,7 @@ export const LINES = [
   [0, 16], [17, 21], [22, 26], [27, 30], [31, 35], [36, 41, 36], [42, 47, 42], [48, 59, 48], [60, 67, 60],
 ].map(([first, last, ...closed]) => [...Array.from({ length: last - first + 1 }, (_, i) => first + i), ...closed]);
 // As in landmark/find.py and landmark/pose.py: of the landmarks TILT_FROM, what the head's y axis is in a picture.
-const NUDGE = 0.05, NO_FACE = 0.32, SMALLEST = 8, REFINEMENTS = 3;
+const NUDGE = 0.05, NO_FACE = 0.27, SMALLEST = 8, REFINEMENTS = 3;
 const SLOWEST = 0.02, OPENING = 20, SPEED_SHARE = 0.2;
 const TILT_FROM = [...Array.from({ length: 19 }, (_, i) => 17 + i), 36, 39, 42, 45];
 const DOWN = [
