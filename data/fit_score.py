@@ -108,7 +108,7 @@ def main():
         print(
             f"{len(moved)} {name}, on the right side of 0.5: {right.mean():.1%}; {percentiles}% move less than {shares}"
         )
-    print(f"landmark/find.py: NO_FACE, STEEPNESS = {middle:.2f}, {steepness:.1f}")
+    print(f"landmark/find.py: NO_FACE, STEEPNESS = {middle:.2f}, {steepness:.1f}; examples/web/landmarks.js: NO_FACE")
 
 
 if __name__ == "__main__":
