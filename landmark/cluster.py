@@ -21,6 +21,8 @@ import time
 
 import tensorflow.compat.v1 as tf
 
+from landmark.annotations import CORES
+
 PATIENCE = 600  # seconds that a task waits for another: one that starts reads its records first, and the chief tests
 FAREWELL = 10  # seconds that the chief, when it ends, waits for the others to take notice
 CHIEF = "/job:chief/task:0/device:CPU:0"
@@ -87,8 +89,10 @@ class Cluster(Alone):
         holder = "/job:ps" if "ps" in spec.jobs else "/job:chief"
         self._device = tf.train.replica_device_setter(cluster=spec, ps_device=holder, worker_device=here)
         self._config = tf.ConfigProto(device_filters=["/job:ps", "/job:chief", here])
+        # A thread beside those that compute a step, or a worker's read of the variables waits for the chief's step.
+        threads = tf.ConfigProto(inter_op_parallelism_threads=1 + CORES)
         try:
-            server = tf.distribute.Server(spec, job_name=task, task_index=number)
+            server = tf.distribute.Server(spec, job_name=task, task_index=number, config=threads)
         except tf.errors.OpError as error:
             raise ValueError(f"{here} cannot listen at {spec.task_address(task, number)}: {error.message}") from None
         self._target = server.target

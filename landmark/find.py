@@ -29,7 +29,7 @@ SHIPPED_PB = Path(__file__).resolve().parents[1] / "models" / "landmark.pb"
 KIND_ATTRIBUTE = "_points"  # of the input; readers pass over names that begin so
 NUDGE = 0.05  # a face's points are the mean over two crops, this share of the sides off its box to either side
 # Of the score, a logistic function: it is 0.5 where points follow the nudge by this share of it. data/fit_score.py.
-NO_FACE, STEEPNESS = 0.27, 4.6
+NO_FACE, STEEPNESS = 0.27, 4.2
 SURE = 0.9  # a box whose face has this score is not looked at in other turns
 # Degrees: where all faces are tilted further than this, there may be more of them in a turned copy. Less than 45: of a
 # group that is turned by 45 to 60, one holds its head the other way.

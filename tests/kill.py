@@ -180,7 +180,7 @@ def main():
                 _, stderr = again.communicate()
                 assert again.returncode == 0 or "exists" in stderr, f"{where}: {stderr}"  # it had just ended
                 check_files(paths["out"])
-                print(f"{where}: {said}", flush=True)
+                print(where if number == signal.SIGKILL else f"{where}: {said}", flush=True)
 
 
 if __name__ == "__main__":
