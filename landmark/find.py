@@ -193,13 +193,15 @@ def turn_picture(picture, degrees):
     """A picture turned anticlockwise, whole, black around it.
 
     Returns:
-        (uint8 [H, W, 3]; float64 [2, 3], what maps pixels of the picture to those of the copy).
+        (uint8 [H, W, 3]; float64 [2, 3], what maps points of the picture to those of the copy).
     """
     size = np.array(picture.shape[1::-1])
     matrix = cv2.getRotationMatrix2D((size / 2).tolist(), degrees, 1)
     frame = np.round(np.abs(matrix[:, :2]) @ size)
     matrix[:, 2] += (frame - size) / 2
-    return cv2.warpAffine(picture, matrix, frame.astype(int)) if degrees else picture, matrix
+    shifted = matrix.copy()  # OpenCV counts from the centre of the first pixel, points from its corner
+    shifted[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5
+    return cv2.warpAffine(picture, shifted, frame.astype(int)) if degrees else picture, matrix
 
 
 def find_boxes(detector, picture, turn):

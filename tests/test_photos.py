@@ -215,6 +215,15 @@ def test_points_on_no_face_are_refused(session, astronaut):
     assert find.refine(session, photo, np.full((68, 2), 100.0)) is None
 
 
+def test_a_turned_copy_has_each_pixel_where_its_matrix_says(make):
+    picture = make.photo(0, 50, 80)
+    for quarters in 1, 2, 3:
+        copy, matrix = find.turn_picture(picture, 90 * quarters)
+        np.testing.assert_array_equal(copy, np.rot90(picture, quarters))
+        x, y = (matrix @ [10.5, 20.5, 1]).astype(int)
+        np.testing.assert_array_equal(copy[y, x], picture[20, 10])
+
+
 @pytest.mark.parametrize(("name", "turns"), [(None, [60, 90, 180, 270]), (CASCADE, [90])])
 def test_faces_at_any_angle_are_found_as_exactly_as_upright(session, astronaut, name, turns):
     """And their tilt and their boxes turn with them."""
