@@ -19,8 +19,8 @@ POSE_MODEL = np.array([
     [-1.45, 4.3, -10.4], [-0.75, 4.6, -11.0], [0, 4.8, -11.2], [0.75, 4.6, -11.0], [1.45, 4.3, -10.4],
     [-4.5, 0.05, -7.4], [-1.65, 0.25, -8.1], [1.65, 0.25, -8.1], [4.5, 0.05, -7.4],
 ])  # fmt: skip
-# Of the coordinates of POSE_LANDMARKS, what the head's y axis is in a picture: least squares, the head seen from afar.
-DOWN = np.linalg.pinv(POSE_MODEL - POSE_MODEL.mean(0))[1]
+# Of the coordinates of POSE_LANDMARKS, what the head's axes are in a picture: least squares, the head seen from afar.
+AXES = np.linalg.pinv(POSE_MODEL - POSE_MODEL.mean(0))
 AXES_LENGTH, AXES_COLOURS = 0.5, ((0, 0, 255), (0, 200, 0), (255, 80, 0))  # in sides of the face; BGR
 CAMERA = 10  # how far away the camera is, in sizes of what the points span
 
@@ -60,8 +60,13 @@ def estimate_pose(points):
 def estimate_tilt(points):
     """The degrees, -180..180, by which the line from a face's chin to its brow is turned clockwise in the photo; points
     and NaN: as of estimate_pose."""
-    x, y = DOWN @ points[POSE_LANDMARKS]
-    return math.degrees(math.atan2(-x, y))
+    axes = (AXES @ points[POSE_LANDMARKS]).T
+    # The nearest axes of one length and at right angles are root^-1 axes, where root^2 = axes axes^T; root but for its
+    # scale as Levinger, The Square Root of a 2x2 Matrix, 1980, has it.
+    square = axes @ axes.T
+    (xx, xy), (_, yy) = square + math.sqrt(max(np.linalg.det(square), 0)) * np.eye(2)
+    x, y = axes[:, 1]
+    return math.degrees(math.atan2(xy * y - yy * x, xx * y - xy * x))
 
 
 def _rotate(points):

@@ -21,7 +21,7 @@ import landmark.find
 import landmark.points
 from landmark.find import REFINEMENTS, load_graph, look_twice, refine
 from landmark.points import box_corners, turn_back
-from landmark.pose import DOWN, estimate_tilt
+from landmark.pose import AXES, estimate_tilt
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -153,8 +153,9 @@ def test_the_pages_constants_are_pythons():
     python = vars(landmark.points) | vars(landmark.find) | {"SIDE": landmark.points.IMAGE_SIZE}
     assert {"NO_FACE", "NUDGE", "OPENING"} <= numbers.keys()
     assert {name: float(number) for name, number in numbers.items()} == {name: python[name] for name in numbers}
-    down = np.array(re.search(r"DOWN = \[([^]]*),", script)[1].split(","), float)
-    np.testing.assert_allclose(down / np.abs(down).max(), DOWN / np.abs(DOWN).max(), atol=1e-3)
+    axes = re.search(r"AXES = \[(.*?)^];", script, re.DOTALL | re.MULTILINE)[1]
+    axes = np.array(re.findall(r"-?[\d.]+", axes), float).reshape(AXES.shape)
+    np.testing.assert_allclose(axes, 1000 * AXES, atol=0.006)
 
 
 def place(face, x, y):

@@ -9,13 +9,23 @@ export const SIDE = 128, LANDMARKS = 68;
 export const LINES = [
   [0, 16], [17, 21], [22, 26], [27, 30], [31, 35], [36, 41, 36], [42, 47, 42], [48, 59, 48], [60, 67, 60],
 ].map(([first, last, ...closed]) => [...Array.from({ length: last - first + 1 }, (_, i) => first + i), ...closed]);
-// As in landmark/find.py and landmark/pose.py: of the landmarks TILT_FROM, what the head's y axis is in a picture.
+// As in landmark/find.py and landmark/pose.py: of the landmarks TILT_FROM, what the head's axes are in a picture.
 const NUDGE = 0.05, NO_FACE = 0.27, SMALLEST = 8, REFINEMENTS = 3;
 const SLOWEST = 0.02, OPENING = 20, SPEED_SHARE = 0.2;
 const TILT_FROM = [...Array.from({ length: 19 }, (_, i) => 17 + i), 36, 39, 42, 45];
-const DOWN = [
-  9.92, -12.79, -24.93, -28.44, -27.05, -27.05, -28.44, -24.93, -12.79, 9.92, -9.57, -6.16, -3.26, 0.14, 26.2, 22.69,
-  22.42, 22.69, 26.2, 19.03, 13.59, 13.59, 19.03,
+const AXES = [
+  [
+    -28.13, -23.69, -17.76, -11.84, -5.92, 5.92, 11.84, 17.76, 23.69, 28.13, 0, 0, 0, 0, -7.16, -3.7, 0, 3.7,
+    7.16, -22.21, -8.14, 8.14, 22.21,
+  ],
+  [
+    9.92, -12.79, -24.93, -28.44, -27.05, -27.05, -28.44, -24.93, -12.79, 9.92, -9.57, -6.16, -3.26, 0.14, 26.2,
+    22.69, 22.42, 22.69, 26.2, 19.03, 13.59, 13.59, 19.03,
+  ],
+  [
+    62.91, 9.36, -22.89, -37.9, -41.78, -41.78, -37.9, -22.89, 9.36, 62.91, -16.18, -26.88, -39.08, -49.78, 10.37,
+    -4.64, -8.61, -4.64, 10.37, 56.95, 37.89, 37.89, 56.95,
+  ],
 ];
 
 /** The corners of a box, clockwise from [x_min, y_min]. */
@@ -26,7 +36,11 @@ export function boxCorners([x_min, y_min, x_max, y_max]) {
 /** The crop of contract 2 (landmark/README.md) around the points of a face that may be tilted: its corners, from the
  * face's top left on. */
 export function uprightBox(points) {
-  const down = [0, 1].map((axis) => TILT_FROM.reduce((sum, point, i) => sum + DOWN[i] * points[point][axis], 0));
+  const [x, y] = [0, 1].map((axis) =>
+    AXES.map((weights) => TILT_FROM.reduce((sum, point, i) => sum + weights[i] * points[point][axis], 0)));
+  const dot = (one, other) => one.reduce((sum, part, i) => sum + part * other[i], 0);
+  const [xx, xy, yy] = [dot(x, x), dot(x, y), dot(y, y)], root = Math.sqrt(Math.max(xx * yy - xy * xy, 0));
+  const down = [(yy + root) * x[1] - xy * y[1], (xx + root) * y[1] - xy * x[1]];
   const length = Math.hypot(...down), [sine, cosine] = [-down[0] / length, down[1] / length];
   const turned = points.map(([x, y]) => [x * cosine + y * sine, y * cosine - x * sine]);
   const [low, high] = [Math.min, Math.max].map((end) => [0, 1].map((axis) => end(...turned.map((at) => at[axis]))));
