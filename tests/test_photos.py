@@ -128,11 +128,14 @@ def test_faces_of_whole_photos(tmp_path, monkeypatch, capsys, detector, astronau
             assert min(nme(points, true) for points in found) < 0.05, name
         drawn = cv2.imread(str(output / name))
         assert drawn.shape == scene(**{"large.png": {"height": 1800, "width": 2400}}.get(name, {})).shape
-        for box, (x, y) in [(face["box"], point) for face in faces for point in face["points"]]:
-            (left, top), _, (right, bottom), _ = box
-            assert left - 5 < x < right + 5 and top - 5 < y < bottom + 5
-            if name.endswith("png") and x >= 0:
-                assert drawn[round(y), round(x), 1] > 180 and drawn[round(y), round(x), [0, 2]].max() < 90
+        for face in faces:
+            corners = np.array(face["box"])
+            sides = corners[[1, 3]] - corners[0]
+            shares = (np.array(face["points"]) - corners[0]) @ sides.T / np.square(sides).sum(1)
+            assert -0.02 < shares.min() and shares.max() < 1.02, name
+            for x, y in face["points"]:
+                if name.endswith("png") and x >= 0:
+                    assert drawn[round(y), round(x), 1] > 180 and drawn[round(y), round(x), [0, 2]].max() < 90
     assert entries[0]["picture"] == "edge.png" and entries[0]["faces"][0]["box"][0][0] < 0
 
 
