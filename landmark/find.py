@@ -18,6 +18,7 @@ from landmark.points import (
     crop_face,
     cut_upright,
     from_corners,
+    pixel_matrix,
     to_photo,
     upright_box,
 )
@@ -199,9 +200,7 @@ def turn_picture(picture, degrees):
     matrix = cv2.getRotationMatrix2D((size / 2).tolist(), degrees, 1)
     frame = np.round(np.abs(matrix[:, :2]) @ size)
     matrix[:, 2] += (frame - size) / 2
-    shifted = matrix.copy()  # OpenCV counts from the centre of the first pixel, points from its corner
-    shifted[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5
-    return cv2.warpAffine(picture, shifted, frame.astype(int)) if degrees else picture, matrix
+    return cv2.warpAffine(picture, pixel_matrix(matrix), frame.astype(int)) if degrees else picture, matrix
 
 
 def find_boxes(detector, picture, turn):

@@ -156,11 +156,15 @@ def cut_upright(photo, corners):
     # OpenCV warps only pictures of less than 32,767 pixels a side.
     low, high = (np.clip(edge, 0, photo.shape[1::-1]).astype(int) for edge in (corners.min(0) - 1, corners.max(0) + 2))
     photo, first = photo[low[1] : high[1], low[0] : high[0]], corners[0] - low
-    # OpenCV counts from the centre of the first pixel, the contract from its corner.
-    scale = (corners[[1, 3]] - corners[0]).T / IMAGE_SIZE
-    matrix = np.column_stack([scale, first + scale.sum(1) / 2 - 0.5])
+    matrix = pixel_matrix(np.column_stack([(corners[[1, 3]] - corners[0]).T / IMAGE_SIZE, first]))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(photo, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=flags)
+
+
+def pixel_matrix(matrix):
+    """What OpenCV warps pixels with where points are mapped by a matrix, float64 [2, 3] both: it counts from the centre
+    of the first pixel, the contract from its corner."""
+    return np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2].sum(1) / 2 - 0.5])
 
 
 def from_corners(shares, corners):

@@ -58,8 +58,8 @@ def estimate_pose(points):
 
 
 def estimate_tilt(points):
-    """The degrees, -180..180, by which the line from a face's chin to its brow is turned clockwise in the photo; points
-    and NaN: as of estimate_pose."""
+    """The degrees, -180..180, by which the line from a face's chin to its brow is turned clockwise in the photo;
+    points: as of estimate_pose; 0 where they are all one."""
     axes = (AXES @ points[POSE_LANDMARKS]).T
     # The nearest axes of one length and at right angles are root^-1 axes, where root^2 = axes axes^T; root but for its
     # scale as Levinger, The Square Root of a 2x2 Matrix, 1980, has it.

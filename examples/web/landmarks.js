@@ -9,7 +9,8 @@ export const SIDE = 128, LANDMARKS = 68;
 export const LINES = [
   [0, 16], [17, 21], [22, 26], [27, 30], [31, 35], [36, 41, 36], [42, 47, 42], [48, 59, 48], [60, 67, 60],
 ].map(([first, last, ...closed]) => [...Array.from({ length: last - first + 1 }, (_, i) => first + i), ...closed]);
-// As in landmark/find.py and landmark/pose.py: of the landmarks TILT_FROM, what the head's axes are in a picture.
+// As in landmark/find.py and landmark/pose.py: of the landmarks TILT_FROM, what the head's axes are in a
+// picture, times 1,000.
 const NUDGE = 0.05, NO_FACE = 0.27, SMALLEST = 8, REFINEMENTS = 3;
 const SLOWEST = 0.02, OPENING = 20, SPEED_SHARE = 0.2;
 const TILT_FROM = [...Array.from({ length: 19 }, (_, i) => 17 + i), 36, 39, 42, 45];
@@ -29,13 +30,13 @@ const AXES = [
 ];
 
 /** The corners of a box, clockwise from [x_min, y_min]. */
-export function boxCorners([x_min, y_min, x_max, y_max]) {
+function boxCorners([x_min, y_min, x_max, y_max]) {
   return [[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max]];
 }
 
 /** The crop of contract 2 (landmark/README.md) around the points of a face that may be tilted: its corners, from the
  * face's top left on. */
-export function uprightBox(points) {
+function uprightBox(points) {
   const [x, y] = [0, 1].map((axis) =>
     AXES.map((weights) => TILT_FROM.reduce((sum, point, i) => sum + weights[i] * points[point][axis], 0)));
   const dot = (one, other) => one.reduce((sum, part, i) => sum + part * other[i], 0);
@@ -52,15 +53,15 @@ export function uprightBox(points) {
 
 /** Cuts a tilted box out of a picture, black where it leaves it, into a Float32Array [128, 128, 3], BGR: as
  * cv2.warpAffine with INTER_LINEAR, which no canvas does. */
-export function cutUpright({ width, height, data }, [start, right, , down], crop) {
+function cutUpright({ width, height, data }, [start, right, , down], crop) {
   const [across, along] = [right, down].map((end) => end.map((place, axis) => (place - start[axis]) / SIDE));
   const value = (x, y, channel) =>
     x < 0 || y < 0 || x >= width || y >= height ? 0 : data[4 * (y * width + x) + channel];
   let at = 0;
   for (let row = 0; row < SIDE; row++) {
     for (let column = 0; column < SIDE; column++) {
-      const [x, y] = start.map((place, axis) =>
-        place + (column + 0.5) * across[axis] + (row + 0.5) * along[axis] - 0.5);
+      const x = start[0] + (column + 0.5) * across[0] + (row + 0.5) * along[0] - 0.5;
+      const y = start[1] + (column + 0.5) * across[1] + (row + 0.5) * along[1] - 0.5;
       const left = Math.floor(x), top = Math.floor(y), beside = x - left, below = y - top;
       for (let channel = 2; channel >= 0; channel--) {
         const first = value(left, top, channel) * (1 - beside) + value(left + 1, top, channel) * beside;
