@@ -10,10 +10,10 @@ Usage:
 --pb by the box, true points green, predicted ones red).
 """
 
-from landmark.ending import leave_at_once, one_line
+from landmark.ending import one_line, start_script
 
 if __name__ == "__main__":
-    leave_at_once()  # on Ctrl-C, while the imports load
+    start_script()  # before the imports, which take seconds
 
 import argparse
 import io

@@ -13,10 +13,10 @@ Writes train.tfrecords and test.tfrecords (nine faces in ten, one in ten), recor
 shards together hold the very same records, and no records.json.
 """
 
-from landmark.ending import leave_at_once, leaving_at_once, one_line
+from landmark.ending import leaving_at_once, one_line, start_script
 
 if __name__ == "__main__":
-    leave_at_once()  # on Ctrl-C, while the imports load
+    start_script()  # before the imports, which take seconds
 
 import argparse
 import contextlib

@@ -29,10 +29,10 @@ where its frames come unevenly, some are shown twice or left out.
 A file that another command, or this one of another source, wrote is not replaced but with --overwrite.
 """
 
-from landmark.ending import leave_at_once, one_line
+from landmark.ending import one_line, start_script
 
 if __name__ == "__main__":
-    leave_at_once()  # on Ctrl-C, while the imports load
+    start_script()  # before the imports, which take seconds
 
 import argparse
 import contextlib

@@ -13,10 +13,10 @@ Stop it with Ctrl-C at any time. models/ holds the last five checkpoints, writte
 best by test NME (box), and run.json: what the run was started with.
 """
 
-from landmark.ending import leave_at_once, one_line
+from landmark.ending import one_line, start_script
 
 if __name__ == "__main__":
-    leave_at_once()  # on Ctrl-C, while the imports load
+    start_script()  # before the imports, which take seconds
 
 import argparse
 import functools

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.ending import leave_at_once, one_line
+from landmark.ending import one_line, start_script
 
 if __name__ == "__main__":
-    leave_at_once()  # on Ctrl-C, while the imports load
+    start_script()  # before the imports, which take seconds
 
 import argparse
 

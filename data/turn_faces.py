@@ -20,10 +20,10 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.ending import follow_parent, held, leave_at_once, one_line
+from landmark.ending import follow_parent, held, one_line, start_script
 
 if __name__ == "__main__":
-    leave_at_once()  # on Ctrl-C, while the imports load
+    start_script()  # before the imports, which take seconds
 
 import argparse
 import hashlib

@@ -1,9 +1,11 @@
 """What the tests share: a small data set in the 300W_LP layout, runs of the scripts, live checkpoints."""
 
+import fcntl
 import importlib
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +36,13 @@ CONVOLUTIONS = [
 FULLY_CONNECTED = [
     (64, 4), (4, 64), (128, 8), (8, 128), (256, 16), (16, 256), (512, 32), (32, 512), (512, 1024), (1024, 136),
 ]  # fmt: skip
+
+
+def call(script, *arguments):
+    """The script's main(), in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+        importlib.import_module(script).main()
 
 
 def names_in(folder):
@@ -137,13 +146,12 @@ def run():
 
 
 @pytest.fixture
-def stop(monkeypatch, capsys):
+def stop(capsys):
     """stop(script, *arguments): the exit code with which the script's main() stops, and what it said last."""
 
     def stop(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            importlib.import_module(script).main()
+            call(script, *arguments)
         code = stopped.value.code
         if isinstance(code, str):  # the interpreter prints it and exits with 1
             return 1, code
@@ -215,9 +223,31 @@ def write_face(folder, group, stem, seed, points=None, photo=None):
 
 
 @pytest.fixture(scope="session")
-def small_set(tmp_path_factory):
+def once(tmp_path_factory, worker_id):
+    """once(make): the folder that make(folder) fills, once for all of pytest's workers."""
+    base = tmp_path_factory.getbasetemp()
+
+    def once(make):
+        folder = (base if worker_id == "master" else base.parent) / make.__name__
+        with open(f"{folder}.lock", "a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.path.getsize(lock.name):
+                folder.mkdir()
+                make(folder)
+                lock.write("made")
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def small_set(once):
     """24 faces, 2 pose variants each, the eight AFW ones with their mirrors: 64 records."""
-    folder = tmp_path_factory.mktemp("small") / "300W_LP"
+    return once(make_small_set) / "300W_LP"
+
+
+def make_small_set(folder):
+    folder /= "300W_LP"
     for i in range(24):
         group, name = [("AFW", f"AFW_{1000 + i}_1"), ("HELEN", f"HELEN_{i}_1"), ("LFPW", f"LFPW_image_test_{i:04}")][
             i % 3
@@ -226,25 +256,43 @@ def small_set(tmp_path_factory):
             write_face(folder, group, f"{name}_{variant}", 10 * i + variant)
             if group == "AFW":
                 write_face(folder, "AFW_Flip", f"{name}_{variant}", 10 * i + 5 + variant)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def records(tmp_path_factory, small_set, run):
+def records(once, small_set, run):
     """The folder of the records of small_set, which --data names twice."""
-    out = tmp_path_factory.mktemp("records")
-    done = run("prepare_tfrecords.py", "--data", small_set, "--data", small_set / "AFW" / "..", "--out", out)
-    assert done.returncode == 0, done.stderr
-    return out
+
+    def make_records(out):
+        done = run("prepare_tfrecords.py", "--data", small_set, "--data", small_set / "AFW" / "..", "--out", out)
+        assert done.returncode == 0, done.stderr
+
+    return once(make_records)
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, records, run):
+def trained(once, records, run):
     """20 steps of training: the folder of the checkpoints, and what was printed."""
-    models = tmp_path_factory.mktemp("models")
-    done = run("train.py", "--data", records, "--models", models, "--steps", 20, "--batch_size", 4)
-    assert done.returncode == 0, done.stderr
-    return SimpleNamespace(models=models, stdout=done.stdout)
+
+    def make_trained(folder):
+        done = run("train.py", "--data", records, "--models", folder / "models", "--steps", 20, "--batch_size", 4)
+        assert done.returncode == 0, done.stderr
+        (folder / "stdout").write_text(done.stdout)
+
+    folder = once(make_trained)
+    return SimpleNamespace(models=folder / "models", stdout=(folder / "stdout").read_text())
+
+
+NARROW = "--network", "narrow", "--batch_size", 4, "--steps"
+
+
+@pytest.fixture
+def begun(once, records, tmp_path):
+    """The folder, one's own, of a run that `train.py --data records --models begun *NARROW 2` has begun."""
+
+    def make_begun(folder):
+        call("train", "--data", records, "--models", folder / "models", *NARROW, 2)
+
+    return shutil.copytree(once(make_begun) / "models", tmp_path / "begun")
 
 
 @pytest.fixture(scope="session")
@@ -283,11 +331,14 @@ def checkpoint_outputs():
 
 
 @pytest.fixture(scope="session")
-def landmark_pb(tmp_path_factory, records, live_checkpoint, run):
+def landmark_pb(once, records, live_checkpoint, run):
     """The live checkpoint, frozen by freeze_graph.py; landmark.tflite, landmark.onnx and the folder 1 lie beside it."""
-    path = tmp_path_factory.mktemp("frozen") / "landmark.pb"
-    others = ["--tflite", path.with_suffix(".tflite"), "--onnx", path.with_suffix(".onnx")]
-    others += ["--saved_model", path.with_name("1")]
-    done = run("freeze_graph.py", "--data", records, "--checkpoint", live_checkpoint, "--output", path, *others)
-    assert done.returncode == 0, done.stderr
-    return path
+
+    def make_frozen(folder):
+        path = folder / "landmark.pb"
+        others = ["--tflite", path.with_suffix(".tflite"), "--onnx", path.with_suffix(".onnx")]
+        others += ["--saved_model", path.with_name("1")]
+        done = run("freeze_graph.py", "--data", records, "--checkpoint", live_checkpoint, "--output", path, *others)
+        assert done.returncode == 0, done.stderr
+
+    return once(make_frozen) / "landmark.pb"

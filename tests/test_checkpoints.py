@@ -2,11 +2,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from conftest import NARROW, call
 
 from landmark.checkpoints import (
     BEST,
@@ -22,25 +22,24 @@ from landmark.checkpoints import (
 from landmark.recipe import DEFAULT, ORIGINAL
 
 
-def test_a_run_that_goes_on_keeps_its_recipe_and_may_have_other_steps(records, tmp_path, run, says):
-    common = ["--data", records, "--models", tmp_path, "--network", "narrow", "--batch_size", 4, "--steps"]
-    assert run("train.py", *common, 1).returncode == 0
-    written = json.loads((tmp_path / "run.json").read_text())
-    assert written.items() >= {"recipe": "default", "network": "narrow", "label": "pts_2d", "steps": 1}.items()
+def test_a_run_that_goes_on_keeps_its_recipe_and_may_have_other_steps(records, begun, says, capsys):
+    same = ["train", "--data", records, "--models", begun, *NARROW]
+    written = json.loads((begun / "run.json").read_text())
+    assert written.items() >= {"recipe": "default", "network": "narrow", "label": "pts_2d", "steps": 2}.items()
     assert written.items() >= {"loss": "l1", "turn": 12, "batch_size": 4, "seed": 0}.items()
-    before = {path.name for path in tmp_path.iterdir()}
-    message = says("train", *common, 2, "--recipe", "original")
-    assert str(tmp_path) in message and "recipe default, not original" in message
+    before = {path.name for path in begun.iterdir()}
+    message = says(*same, 3, "--recipe", "original")
+    assert str(begun) in message and "recipe default, not original" in message
     for name, other in ("network", "wide"), ("label", "pts_3d"), ("loss", "l2"):
-        (tmp_path / "run.json").write_text(json.dumps(written | {name: other}))
-        assert f"{name} {other}, not {written[name]}" in says("train", *common, 2)
-    assert {path.name for path in tmp_path.iterdir()} == before
-    (tmp_path / "run.json").write_text("{")
-    assert str(tmp_path / "run.json") in says("train", *common, 2)
-    (tmp_path / "run.json").write_text(json.dumps(written))
-    done = run("train.py", *common, 2)
-    assert done.returncode == 0 and "steps was 1 in" in done.stdout
-    assert json.loads((tmp_path / "run.json").read_text()) == written | {"steps": 2}
+        (begun / "run.json").write_text(json.dumps(written | {name: other}))
+        assert f"{name} {other}, not {written[name]}" in says(*same, 3)
+    assert {path.name for path in begun.iterdir()} == before
+    (begun / "run.json").write_text("{")
+    assert str(begun / "run.json") in says(*same, 3)
+    (begun / "run.json").write_text(json.dumps(written))
+    call(*same, 3)
+    assert "steps was 2 in" in capsys.readouterr().out
+    assert json.loads((begun / "run.json").read_text()) == written | {"steps": 3}
 
 
 def test_an_ablation_with_a_wrong_name_fails():
@@ -170,19 +169,13 @@ def test_a_full_disk_is_said_and_leaves_the_checkpoint_before(tmp_path):
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_a_run_that_diverges_stops_with_step_and_rate_and_its_last_good_checkpoint(
-    records, tmp_path, monkeypatch, says
-):
-    common = ["--data", records, "--models", tmp_path, "--batch_size", 2, "--network", "narrow", "--steps"]
-    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, [*common, 1])])
-    import train
-
-    train.main()
-    files = {path: path.read_bytes() for path in tmp_path.glob("*.ckpt*")}
-    message = says("train", *common, 2, "--learning_rate", "inf")  # its loss is a number, its weights are none any more
-    assert "at step 2, at a learning rate of inf" in message and "model.ckpt-1 is the last" in message
-    assert {path: path.read_bytes() for path in tmp_path.glob("*.ckpt*")} == files
-    assert find_whole(tmp_path, LAST) == str(tmp_path / "model.ckpt-1")
+def test_a_run_that_diverges_stops_with_step_and_rate_and_its_last_good_checkpoint(records, begun, says):
+    files = {path: path.read_bytes() for path in begun.glob("*.ckpt*")}
+    same = "train", "--data", records, "--models", begun, *NARROW
+    message = says(*same, 3, "--learning_rate", "inf")  # its loss is a number, its weights are none any more
+    assert "at step 3, at a learning rate of inf" in message and "model.ckpt-2 is the last" in message
+    assert {path: path.read_bytes() for path in begun.glob("*.ckpt*")} == files
+    assert find_whole(begun, LAST) == str(begun / "model.ckpt-2")
 
 
 def test_a_killed_run_loses_at_most_1000_steps_or_5_minutes():

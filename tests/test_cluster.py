@@ -1,7 +1,6 @@
 """Training by several tasks: over real gRPC servers on 127.0.0.1."""
 
 import contextlib
-import importlib
 import json
 import re
 import socket
@@ -13,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ENVIRONMENT, REPO
+from conftest import ENVIRONMENT, REPO, call
 
 from landmark.cluster import Cluster
 from landmark.recipe import DEFAULT
@@ -198,21 +197,15 @@ def wait_for(process, text, count=1):
         time.sleep(0.05)
 
 
-def test_killed_tasks_come_back_and_go_on_from_what_one_machine_trained(task, spec, records, tmp_path, monkeypatch):
+def test_killed_tasks_come_back_and_go_on_from_what_one_machine_trained(task, spec, records, begun, tmp_path):
     for side in "train", "test":
         for i in range(2):
             with tf.io.TFRecordWriter(str(tmp_path / f"{side}-0000{i}-of-00002.tfrecords")) as writer:
                 for record in [*tf.io.tf_record_iterator(str(records / f"{side}.tfrecords"))][i::2]:
                     writer.write(record)
-    common = ["--data", tmp_path, "--models", tmp_path, "--network", "narrow", "--batch_size", 2, "--steps"]
-
-    def call(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
-        importlib.import_module(script).main()
-
-    call("train", *common, 1)
+    common = ["--data", tmp_path, "--models", begun, "--network", "narrow", "--batch_size", 2, "--steps"]
     chief, worker = task("chief", spec, *common, 31), task("worker", spec, *common, 31)
-    wait_for(worker, "worker0: the chief is at step 1\n")
+    wait_for(worker, "worker0: the chief is at step 2\n")
     chief.kill()
     wait_for(worker, "asking again")
     chief = task("chief", spec, *common, 31)
@@ -222,9 +215,9 @@ def test_killed_tasks_come_back_and_go_on_from_what_one_machine_trained(task, sp
     assert chief.wait(300) == 0 == worker.wait(300), chief.output.read_text() + worker.output.read_text()
     assert "Traceback" not in chief.output.read_text() + worker.output.read_text()
     assert re.search("step 31 .*best checkpoint", chief.output.read_text(), re.DOTALL)
-    shapes = [tf.train.load_checkpoint(f"{tmp_path}/model.ckpt-{step}").get_variable_to_shape_map() for step in (1, 31)]
+    shapes = [tf.train.load_checkpoint(f"{begun}/model.ckpt-{step}").get_variable_to_shape_map() for step in (2, 31)]
     assert shapes[0] == shapes[1]  # so one machine can go on
-    call("freeze_graph", "--data", tmp_path, "--models", tmp_path, "--output", tmp_path / "landmark.pb")
+    call("freeze_graph", "--data", tmp_path, "--models", begun, "--output", tmp_path / "landmark.pb")
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,6 @@ main()
 
 
 def test_a_background_jobs_ctrl_c_stays_ignored(tmp_path):
-    program = "from landmark.ending import leave_at_once; import signal; leave_at_once(); signal.raise_signal(2)"
+    program = "from landmark.ending import start_script; import signal; start_script(); signal.raise_signal(2)"
     command = ["bash", "-c", f'trap "" INT; "{sys.executable}" -c "{program}"']
     assert subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT).returncode == 0

@@ -5,23 +5,11 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ENVIRONMENT, REPO
+from conftest import ENVIRONMENT, NARROW, REPO, call
 
 from landmark.checkpoints import read_checkpoint
 from landmark.pose import YAWS
 from landmark.records import read_records
-
-
-@pytest.fixture
-def train(monkeypatch):
-    """train(*arguments): train.py's main() in this process."""
-    import train as script
-
-    def train(*arguments):
-        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-        script.main()
-
-    return train
 
 
 def variable(checkpoint, ending):
@@ -57,19 +45,17 @@ def test_tensorboard_has_the_curves_and_the_pictures(trained, records):
     assert sheet.shape == (256, 1280, 3)  # the first batch: four crops in one row
 
 
-def test_a_restart_goes_on_wherever_the_folder_lies_now(records, tmp_path, train, capsys):
-    models, moved = tmp_path / "models", tmp_path / "m [v2]"  # a pattern, to TensorFlow
-    common = ["--data", records, "--network", "narrow", "--batch_size", 4, "--models"]
-    train(*common, models, "--steps", 2)
-    assert "going on" not in capsys.readouterr().out
-    models.rename(moved)
+def test_a_restart_goes_on_wherever_the_folder_lies_now(records, begun, tmp_path, capsys):
+    moved = begun.rename(tmp_path / "m [v2]")  # a pattern, to TensorFlow
+    same = ["train", "--data", records, "--models", moved, *NARROW]
     for name in "checkpoint", "best":  # the names of the newest, which a folder can lose
         (moved / name).unlink()
-    train(*common, moved, "--steps", 3)
+    capsys.readouterr()
+    call(*same, 3)
     printed = capsys.readouterr().out
     assert f"best so far: {moved / 'best.ckpt-2'}" in printed
     assert f"going on from {moved / 'model.ckpt-2'}" in printed and "step 3 " in printed
-    assert not models.exists()
+    assert not begun.exists()
     last = moved / "model.ckpt-3"
     assert variable(last, "global_step") == 3
     # Adam multiplies beta1_power by 0.9 a step; from anew it would be 0.9^2 after the second run.
@@ -78,28 +64,28 @@ def test_a_restart_goes_on_wherever_the_folder_lies_now(records, tmp_path, train
     assert np.linalg.norm(after - 0.9 * before) < np.linalg.norm(after)
 
     files = {path: path.stat().st_mtime_ns for path in moved.rglob("[!.]*")}
-    train(*common, moved, "--steps", 3)
+    call(*same, 3)
     assert f"{last} has 3 steps of 3" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in moved.rglob("[!.]*")} == files
 
-    train(*common, moved, "--steps", 4, "--learning_rate", 0.5)
+    call(*same, 4, "--learning_rate", 0.5)
     found = summaries(moved)["test/nme_box"]
     lowest = min(found, key=lambda point: point[1].simple_value)[0]
     assert [step for step, _ in found] == [2, 3, 4]
     assert [path.stem for path in moved.glob("best.ckpt-*.index")] == [f"best.ckpt-{lowest}"]
 
 
-def test_a_new_run_can_start_with_the_weights_of_a_checkpoint(trained, records, tmp_path, train, says, capsys):
-    best = str(trained.models / "best.ckpt-20")
-    common = ["--data", records, "--models", tmp_path / "new", "--batch_size", 4, "--steps"]
-    train(*common, 1, "--init", best, "--learning_rate", 1e-9)
-    for name in "Conv_16/weights", "heat_maps/weights", "squeeze/biases":
+def test_a_new_run_can_start_with_the_weights_of_a_checkpoint(begun, records, tmp_path, says, capsys):
+    best = str(begun / "best.ckpt-2")
+    same = ["train", "--data", records, "--models", tmp_path / "new", *NARROW]
+    call(*same, 1, "--init", best, "--learning_rate", 1e-9)
+    for name in "Conv_16/weights", "fully_connected_9/weights", "fully_connected/biases":
         now = variable(tmp_path / "new" / "best.ckpt-1", name)
         np.testing.assert_allclose(now, variable(best, name), atol=1e-6)
-    train(*common, 2, "--init", tmp_path / "none")  # it is not new any more
+    call(*same, 2, "--init", tmp_path / "none")  # it is not new any more
     assert "going on from" in capsys.readouterr().out
     other = "train", "--data", records, "--models", tmp_path / "other", "--steps", 1, "--init"
-    assert "network deep, not original" in says(*other, best, "--network", "original")
+    assert "network narrow, not original" in says(*other, best, "--network", "original")
     known = tmp_path / "3d.ckpt.json"
     known.write_text('{"network": "deep", "label": "pts_3d"}')
     assert "label pts_3d, not pts_2d" in says(*other, tmp_path / "3d.ckpt")
@@ -108,17 +94,15 @@ def test_a_new_run_can_start_with_the_weights_of_a_checkpoint(trained, records, 
     assert not (tmp_path / "other" / "checkpoint").exists()
 
 
-def test_the_seed_decides_the_run(records, tmp_path, train):
-    ends = []
-    for name, seed in ("a", 3), ("b", 3), ("c", 4):
-        common = "--data", records, "--models", tmp_path / name, "--network", "narrow", "--batch_size", 4
-        train(*common, "--steps", 3, "--seed", seed)
-        ends.append(variable(tmp_path / name / "model.ckpt-3", "Conv_16/weights"))
+def test_the_seed_decides_the_run(records, begun, tmp_path):
+    for seed in 0, 1:
+        call("train", "--data", records, "--models", tmp_path / f"{seed}", *NARROW, 2, "--seed", seed)
+    ends = [variable(run / "model.ckpt-2", "Conv_16/weights") for run in (begun, tmp_path / "0", tmp_path / "1")]
     # Not bit for bit: threads sum in any order, and Adam divides small gradients by their own size.
     assert np.abs(ends[0] - ends[1]).mean() < 1e-3 < 0.01 < np.abs(ends[0] - ends[2]).mean()
 
 
-def test_ctrl_c_leaves_a_checkpoint_from_which_the_same_command_ends_the_run(records, tmp_path, train, capsys):
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_same_command_ends_the_run(records, tmp_path, capsys):
     same = ["--data", records, "--models", tmp_path, "--network", "narrow", "--batch_size", 1, "--steps", 140]
     command = [sys.executable, "train.py", *map(str, same)]
     with subprocess.Popen(
@@ -135,7 +119,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_same_command_ends_the_run(rec
     step = int(last.rpartition("-")[2])
     assert step >= 100 and f"interrupted at step {step};" in stderr
     assert variable(last, "global_step") == step
-    train(*same)
+    call("train", *same)
     assert f"going on from {last}" in capsys.readouterr().out
     # What the schedule and Adam have counted is what 140 steps in one go count.
     rates = {at: value.simple_value for at, value in summaries(tmp_path)["train/learning_rate"]}
