@@ -15,6 +15,7 @@ import functools
 import json
 import math
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -92,10 +93,16 @@ def train_variant(recipe, network, batch_size, crops, seed, records):
         return measure(session, test).inter_ocular
 
 
-def _train_alone(*arguments):
-    """train_variant in a process: TensorFlow keeps what one training took."""
+def _alone(function, *arguments):
+    """A function in a process of its own: TensorFlow keeps its threads, and what a training took."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(train_variant, *arguments).result()
+        return pool.submit(function, *arguments).result()
+
+
+def _train_alone(function, *arguments):
+    """A function that trains in a process of its own, with TensorFlow as train.py has it."""
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    return _alone(function, *arguments)
 
 
 # Networks
@@ -170,12 +177,7 @@ def bench_networks(networks, records):
     with tempfile.TemporaryDirectory() as folder:
         pbs = {network: freeze_untrained(network, Path(folder) / network) for network in networks}
         sizes = {network: pb.stat().st_size for network, pb in pbs.items()}
-        spawn = concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
-        with spawn as pool:  # the first session's threads are TensorFlow's for good
-            face, step = (
-                pool.submit(time_networks, pbs).result(),
-                pool.submit(time_training, networks, records).result(),
-            )
+        face, step = _alone(time_networks, pbs), _train_alone(time_training, networks, records)
     trainings = [(crops, seed) for crops in NETWORK_CROPS for seed in SEEDS]
     columns = ["network", "parameters", "million multiply-adds", "pb MB", "ms TensorFlow", "ms TFLite", "crops/s"]
     columns += [f"NME {crops:,} crops, seed {seed}" for crops, seed in trainings]
@@ -186,7 +188,8 @@ def bench_networks(networks, records):
         cells += [f"{1000 * face[network, name]:.2f}" for name in ("pb", "tflite")] + [f"{BATCH / step[network]:.0f}"]
         print("| " + " | ".join(cells), end="", flush=True)
         for crops, seed in trainings:
-            print(f" | {_train_alone(DEFAULT, network, BATCH, crops, seed, records):.2%}", end="", flush=True)
+            error = _train_alone(train_variant, DEFAULT, network, BATCH, crops, seed, records)
+            print(f" | {error:.2%}", end="", flush=True)
         print(" |", flush=True)
 
 
@@ -198,7 +201,7 @@ def bench_recipe(records):
     print(f"\n## Test NME after {CROPS} crops\n\n| | {' | '.join(f'seed {seed}' for seed in SEEDS)} |")
     print("|---|" + "---|" * len(SEEDS), flush=True)
     for name, (recipe, batch_size) in VARIANTS.items():
-        errors = [_train_alone(recipe, NETWORK, batch_size, CROPS, seed, records) for seed in SEEDS]
+        errors = [_train_alone(train_variant, recipe, NETWORK, batch_size, CROPS, seed, records) for seed in SEEDS]
         print(f"| {name} | {' | '.join(f'{error:.2%}' for error in errors)} |", flush=True)
 
 

@@ -37,7 +37,7 @@ def test_a_run_that_goes_on_keeps_its_recipe_and_may_have_other_steps(records, b
     (begun / "run.json").write_text("{")
     assert str(begun / "run.json") in says(*same, 3)
     (begun / "run.json").write_text(json.dumps(written))
-    call(*same, 3)
+    call(*same, 3, "--init", begun / "none")  # for runs that are new
     assert "steps was 2 in" in capsys.readouterr().out
     assert json.loads((begun / "run.json").read_text()) == written | {"steps": 3}
 
