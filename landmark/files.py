@@ -149,7 +149,7 @@ def whole_file(path):
     """
     path = Path(path)
     with _partial(path) as partial:
-        os.close(os.open(partial, os.O_CREAT))
+        partial.touch()
         with _locked(partial):
             yield partial
             with held():

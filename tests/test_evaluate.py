@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
+import tensorflow.compat.v1 as tf
+from conftest import REPO
 
 from landmark.evaluation import (
     CLOSED,
@@ -17,8 +19,10 @@ from landmark.evaluation import (
     measure_gaps,
     measure_groups,
     measure_poses,
+    predict_faces,
     shake_box,
 )
+from landmark.find import kind_of, load_graph
 from landmark.points import nme, turn_back
 from landmark.pose import estimate_pose, estimate_tilt, read_pose, read_yaw
 
@@ -100,10 +104,8 @@ def test_shaken_crops_lie_where_their_boxes_say(small_set):
     assert np.abs(np.mean(moved, axis=(0, 1))).max() < SHAKE / 3
 
 
-def test_pose_from_the_points_is_near_that_of_the_pose_file(tmp_path, run):
-    folder = tmp_path / "sample"
-    assert run("data/make_sample.py", "--out", folder, "--faces", 8, "--variants", 4).returncode == 0
-    faces = find_folders([folder], "pts_2d")
+def test_pose_from_the_points_is_near_that_of_the_pose_file(sample):
+    faces = find_folders([sample], "pts_2d")
     for points, annotation in zip(faces.points, faces.annotations, strict=True):
         path = annotation.photo.with_suffix(".mat")
         pitch, yaw, roll = np.rad2deg(scipy.io.loadmat(path)["Pose_Para"][0, :3])
@@ -159,13 +161,35 @@ def test_rows_by_yaw_and_expression_hold_the_faces_they_say(make):
     np.testing.assert_allclose(errors.box[-10:], errors.inner[-10:])  # no label, no error
 
 
-def test_gaps_do_not_depend_on_the_yaw(run, tmp_path):
-    folder = tmp_path / "sample"
-    assert run("data/make_sample.py", "--out", folder, "--faces", 6, "--variants", 4).returncode == 0
-    for face in range(6):
-        paths = sorted(folder.glob(f"landmarks/*/SAMPLE_{face:05}_*.mat"))
+@pytest.fixture(scope="module")
+def sample(once, run):
+    """The folder of eight rendered faces in four poses each."""
+
+    def make_sample(folder):
+        assert run("data/make_sample.py", "--out", folder / "sample", "--faces", 8, "--variants", 4).returncode == 0
+
+    return once(make_sample) / "sample"
+
+
+def test_gaps_do_not_depend_on_the_yaw(sample):
+    for face in range(8):
+        paths = sorted(sample.glob(f"landmarks/*/SAMPLE_{face:05}_*.mat"))
         lids, lips = measure_gaps(np.array([scipy.io.loadmat(path)["pts_2d"].astype(float) for path in paths]))
         assert np.ptp(lids) < 0.05 and np.ptp(lips) < 0.1
+
+
+@pytest.mark.parametrize("name, kind, other", [("landmark", "pts_2d", "pts_3d"), ("landmark_3d", "pts_3d", "pts_2d")])
+def test_each_shipped_graph_has_the_jaw_of_its_kind(sample, name, kind, other):
+    graph = load_graph(REPO / "models" / f"{name}.pb")
+    assert kind_of(graph) == kind
+    faces = find_folders([sample], kind)
+    with tf.Session(graph=graph) as session:
+        jaws = predict_faces(session, faces).points[:, :17]
+    own, others = (
+        np.linalg.norm(jaws - of.points[:, :17], axis=-1)[faces.yaws > 30].mean()
+        for of in (faces, find_folders([sample], other))
+    )
+    assert own < 0.8 * others
 
 
 def test_points_of_the_other_kind_are_refused(records, landmark_pb, small_set, says):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf2
 import tensorflow.compat.v1 as tf
-from conftest import REPO
+from conftest import REPO, call
 
 PROGRAM = """
 import json
@@ -153,8 +153,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(landmark_pb, crops, tmp_path)
     assert output.read_bytes() == model.read_bytes()
 
 
-def test_8_bit_integers_are_kept_while_the_nme_rises_by_no_more_than_3_percent_of_itself(tmp_path, says, monkeypatch):
-    import freeze_graph
+def test_8_bit_integers_are_kept_while_the_nme_rises_by_no_more_than_3_percent_of_itself(tmp_path, says):
     from landmark.annotations import LabelledFace
     from landmark.export import FORMATS, open_pb
     from landmark.records import to_record
@@ -176,8 +175,7 @@ def test_8_bit_integers_are_kept_while_the_nme_rises_by_no_more_than_3_percent_o
 
     assert re.search("rises by .* more than 3%: .*int8.tflite was not written", says(*arguments(0.0005)))
     assert not int8.exists()
-    monkeypatch.setattr(sys, "argv", list(map(str, arguments(0.02))))  # about what the network is off by
-    freeze_graph.main()
+    call(*arguments(0.02))  # about what the network is off by
     assert 1e-4 < np.abs(FORMATS["tflite_int8"].open(int8)(crops) - expected).mean() < 3e-3
     assert int8.stat().st_size < 1.1e6
     tensors = tf.lite.Interpreter(str(int8)).get_tensor_details()
@@ -241,9 +239,8 @@ def test_a_checkpoint_and_records_of_other_points_are_refused(trained, records, 
 
 
 def test_a_graph_of_the_other_points_says_so_and_loads_as_ever(
-    trained, records, tmp_path, landmark_pb, small_set, says, monkeypatch
+    trained, records, tmp_path, landmark_pb, small_set, says
 ):
-    import freeze_graph
     from landmark.find import kind_of, load_graph
 
     shutil.copytree(trained.models, tmp_path / "models")
@@ -253,9 +250,7 @@ def test_a_graph_of_the_other_points_says_so_and_loads_as_ever(
     graphs = tmp_path / "2d.pb", tmp_path / "3d.pb"
     sources = (trained.models, records), (tmp_path / "models", tmp_path / "records")
     for (models, data), output in zip(sources, graphs, strict=True):
-        arguments = freeze_arguments(data, output, "--models", models, "--tflite", tmp_path / "landmark.tflite")
-        monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
-        freeze_graph.main()
+        call(*freeze_arguments(data, output, "--models", models, "--tflite", tmp_path / "landmark.tflite"))
     assert [kind_of(load_graph(path)) for path in graphs] == ["pts_2d", "pts_3d"]
     crop = np.full([1, 3, 128, 128], 100, np.float32)
     outputs = []
@@ -267,19 +262,19 @@ def test_a_graph_of_the_other_points_says_so_and_loads_as_ever(
     assert f"{graphs[1]} was trained on pts_3d" in says("evaluate", "--pb", graphs[1], "--data", small_set)
 
 
-def test_the_shipped_checkpoint_freezes_to_the_shipped_graph():
+@pytest.mark.parametrize("name", ["landmark", "landmark_3d"])
+def test_a_shipped_checkpoint_freezes_to_the_shipped_graph(name):
     from landmark.export import freeze
 
-    shipped = REPO / "models" / "landmark.ckpt"
+    shipped = REPO / "models" / f"{name}.ckpt"
     frozen, _ = freeze(str(shipped), np.zeros([1, 128, 128, 3], np.float32))
-    assert frozen == (REPO / "models" / "landmark.pb").read_bytes()
-    assert sum(path.stat().st_size for path in shipped.parent.glob("landmark.ckpt*")) < 4e6
+    assert frozen == shipped.with_suffix(".pb").read_bytes()
+    assert sum(path.stat().st_size for path in shipped.parent.glob(f"{name}.ckpt*")) < 4e6
 
 
 def test_best_goes_before_last_and_checkpoint_before_both(
-    records, tmp_path, monkeypatch, live_values, save_variables, crops, checkpoint_outputs
+    records, tmp_path, live_values, save_variables, crops, checkpoint_outputs
 ):
-    import freeze_graph
 
     checkpoints = {}
     for name, shift, state in ("model.ckpt", 0.0, "checkpoint"), ("best.ckpt", 0.1, "best"), ("own.ckpt", 0.2, "own"):
@@ -289,9 +284,7 @@ def test_best_goes_before_last_and_checkpoint_before_both(
     output = tmp_path / "landmark.pb"
 
     def frozen(*more):
-        arguments = freeze_arguments(records, output, "--models", tmp_path, *more)
-        monkeypatch.setattr("sys.argv", list(map(str, arguments)))
-        freeze_graph.main()
+        call(*freeze_arguments(records, output, "--models", tmp_path, *more))
         with tf.Graph().as_default(), tf.Session() as session:
             tf.import_graph_def(tf.GraphDef.FromString(output.read_bytes()), name="")
             return session.run("fully_connected_9/Relu:0", {"Placeholder:0": crops[:4]})

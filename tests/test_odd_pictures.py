@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-from conftest import ENVIRONMENT, REPO, names_in
+from conftest import ENVIRONMENT, REPO, call, names_in
 
 from landmark.files import read_picture
 
@@ -18,14 +18,12 @@ LATIN = os.fsdecode(b"caf\xe9.jpg")  # no UTF-8
 
 
 @pytest.fixture
-def draw(monkeypatch, capsys):
+def draw(capsys):
     """draw(*arguments): what test_pb.py says: (stdout, lines of stderr)."""
-    import test_pb
 
     def draw(*arguments):
-        monkeypatch.setattr("sys.argv", ["test_pb.py", "--pb", str(SHIPPED), *map(str, arguments)])
         capsys.readouterr()
-        test_pb.main()
+        call("test_pb", "--pb", SHIPPED, *arguments)
         said = capsys.readouterr()
         return said.out, [line for line in said.err.splitlines() if line[1:5] != "0000"]
 
@@ -114,10 +112,8 @@ def test_names_that_are_no_utf_8_in_the_c_locale(tmp_path, run, monkeypatch):
     assert names_in(folder / "out") == {os.fsdecode(b"cl\xe9p.mp4"), os.fsdecode(b"cl\xe9p.csv")}
 
 
-def test_evaluate_goes_on_past_odd_files(tmp_path, monkeypatch, capsys, make):
+def test_evaluate_goes_on_past_odd_files(tmp_path, capsys, make):
     """A wide photo, a MAT file beside it without Pose_Para, eye corners that are one point, a name of 250 bytes."""
-    import evaluate
-
     points = make.points(0)
     same = points.copy()
     same[45] = same[36]
@@ -128,9 +124,7 @@ def test_evaluate_goes_on_past_odd_files(tmp_path, monkeypatch, capsys, make):
     mat, _ = make.face(tmp_path, "AFW", "AFW_5_0", 5)
     scipy.io.savemat(tmp_path / "AFW" / "AFW_1_0.mat", {"pt2d": points.T})
     mat.write_bytes(mat.read_bytes()[:300])
-    command = ["--pb", SHIPPED, "--data", tmp_path, "--output", tmp_path / "out", "--detect"]
-    monkeypatch.setattr("sys.argv", ["evaluate.py", *map(str, command)])
-    evaluate.main()
+    call("evaluate", "--pb", SHIPPED, "--data", tmp_path, "--output", tmp_path / "out", "--detect")
     assert str(mat) in capsys.readouterr().err
     text = (tmp_path / "out" / "results.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["results"][str(SHIPPED)]["all"]["faces"] == 4

@@ -7,7 +7,7 @@ import os
 import cv2
 import numpy as np
 import pytest
-from conftest import REPO, names_in
+from conftest import REPO, call, names_in
 
 from landmark.files import LEDGER, PARTIAL, check_outputs, whole_file, whole_folder
 
@@ -28,6 +28,7 @@ def test_only_what_an_earlier_run_wrote_is_replaced(tmp_path):
     assert path.read_text() == "theirs" and not (tmp_path / LEDGER).exists()
     write(path, "first", overwrite=True)
     write(path, "second")
+    assert path.stat().st_mode == (tmp_path / LEDGER).stat().st_mode  # no program
     path.write_text("corrected")
     with pytest.raises(ValueError, match="changed since"):
         write(path)
@@ -92,19 +93,12 @@ def test_errors_name_the_file_and_leave_no_part(tmp_path):
     assert names_in(tmp_path) == {"a"} and not list(tmp_path.glob(f"{PARTIAL}*"))
 
 
-@pytest.fixture
-def draw(monkeypatch):
-    """draw(*arguments): test_pb.py with the network that comes with the repository."""
-    import test_pb
-
-    def draw(*arguments):
-        monkeypatch.setattr("sys.argv", ["test_pb.py", "--pb", str(SHIPPED), *map(str, arguments)])
-        test_pb.main()
-
-    return draw
+def draw(*arguments):
+    """test_pb.py with the network that comes with the repository."""
+    call("test_pb", "--pb", SHIPPED, *arguments)
 
 
-def test_pictures_drawn_over_others_pictures(tmp_path, draw, says, stop, make):
+def test_pictures_drawn_over_others_pictures(tmp_path, says, stop, make):
     one, two, output = tmp_path / "one", tmp_path / "two", tmp_path / "out"
     for seed, folder in enumerate([one, two]):
         folder.mkdir()
@@ -127,7 +121,7 @@ def test_pictures_drawn_over_others_pictures(tmp_path, draw, says, stop, make):
     assert (output / "a.png").read_bytes() != first
 
 
-def test_videos_with_one_output_keep_their_points_and_the_users_video(tmp_path, draw, says):
+def test_videos_with_one_output_keep_their_points_and_the_users_video(tmp_path, says):
     for name in "one.avi", "two.mov":
         writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 48))
         for _ in range(2 if name == "one.avi" else 3):

@@ -13,11 +13,9 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ENVIRONMENT, REPO, names_in
+from conftest import ENVIRONMENT, REPO, call, names_in
 
-import evaluate
 import fit_score
-import test_pb
 from landmark import find
 from landmark.annotations import find_annotations, split_faces
 from landmark.detectors import CASCADE, YUNET_URL, load_detector
@@ -64,11 +62,6 @@ def nme(points, true):
     return np.linalg.norm(points - true, axis=-1).mean() / np.linalg.norm(true[36] - true[45])
 
 
-def call(monkeypatch, script, *arguments):
-    monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", *map(str, arguments)])
-    script.main()
-
-
 def read_points(folder, name="points"):
     """(rows of the .csv with a face as (picture, points [68, 2]), the .json); every picture or frame is in both, with
     the same time and face numbers."""
@@ -88,7 +81,7 @@ def read_points(folder, name="points"):
 # Photos
 
 
-def test_faces_of_whole_photos(tmp_path, monkeypatch, capsys, detector, astronaut):
+def test_faces_of_whole_photos(tmp_path, capsys, detector, astronaut):
     images, output = tmp_path / "photos", tmp_path / "drawn"
     images.mkdir()
     places = {
@@ -107,7 +100,7 @@ def test_faces_of_whole_photos(tmp_path, monkeypatch, capsys, detector, astronau
     exif = b"\xff\xe1" + (len(EXIF_UPSIDE_DOWN) + 2).to_bytes(2, "big") + EXIF_UPSIDE_DOWN
     (images / "turned.jpg").write_bytes(jpeg[:2] + exif + jpeg[2:])
 
-    call(monkeypatch, test_pb, "--pb", SHIPPED, "--detect", "--images", images, "--output", output, "--json")
+    call("test_pb", "--pb", SHIPPED, "--detect", "--images", images, "--output", output, "--json")
 
     said = capsys.readouterr()
     assert [line for line in said.err.splitlines() if "no face" in line and str(images / "none.png") in line]
@@ -139,11 +132,11 @@ def test_faces_of_whole_photos(tmp_path, monkeypatch, capsys, detector, astronau
     assert entries[0]["picture"] == "edge.png" and entries[0]["faces"][0]["box"][0][0] < 0
 
 
-def test_plain_crops_write_json_too(tmp_path, monkeypatch):
+def test_plain_crops_write_json_too(tmp_path):
     images, output = tmp_path / "crops", tmp_path / "drawn"
     images.mkdir()
     cv2.imwrite(str(images / "a.png"), ASTRONAUT)
-    call(monkeypatch, test_pb, "--pb", SHIPPED, "--images", images, "--output", output, "--json")
+    call("test_pb", "--pb", SHIPPED, "--images", images, "--output", output, "--json")
     ((name, points),), (entry,) = read_points(output)
     (face,) = entry["faces"]
     assert entry["picture"] == name == "a.png" and face["box"][2] == [ASTRONAUT.shape[1], ASTRONAUT.shape[0]]
@@ -253,7 +246,7 @@ def test_one_upright_face_hides_no_other_with_any_angle(session, detector):
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here")
-def test_held_out_photos_are_found_and_as_good_as_with_true_crops(tmp_path, monkeypatch, capsys, detector):
+def test_held_out_photos_are_found_and_as_good_as_with_true_crops(tmp_path, capsys, detector):
     frontal = [face for face in find_annotations([REAL]) if not face.name.startswith("IBUG")]
     is_test = split_faces(frontal)
     for face in [face for face, test in zip(frontal, is_test, strict=True) if test][:40]:
@@ -261,7 +254,7 @@ def test_held_out_photos_are_found_and_as_good_as_with_true_crops(tmp_path, monk
             link = tmp_path / file.relative_to(REAL)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file)
-    call(monkeypatch, evaluate, "--pb", SHIPPED, "--data", tmp_path, "--detect", "--output", tmp_path / "out")
+    call("evaluate", "--pb", SHIPPED, "--data", tmp_path, "--detect", "--output", tmp_path / "out")
     results = json.loads((tmp_path / "out" / "results.json").read_text())["results"][str(SHIPPED)]
     assert "% of the faces found" in capsys.readouterr().out
     assert results["detected"]["faces"] >= 36
@@ -399,11 +392,11 @@ def write_video(path, frames, rate=25):
     writer.release()
 
 
-def test_video_is_annotated_whole(tmp_path, monkeypatch, capsys, detector, astronaut):
+def test_video_is_annotated_whole(tmp_path, capsys, detector, astronaut):
     places = [[(100 + 2 * i, 60, 0.4)] for i in range(12)] + [[]] * 3
     write_video(tmp_path / "clip.avi", [scene(*place) for place in places])
     output = tmp_path / "drawn"
-    call(monkeypatch, test_pb, "--pb", SHIPPED, "--video", tmp_path / "clip.avi", "--output", output, "--json")
+    call("test_pb", "--pb", SHIPPED, "--video", tmp_path / "clip.avi", "--output", output, "--json")
     said = capsys.readouterr().out
     assert str(output / "clip.mp4") in said and "15 frames" in said and re.search(r"[\d.]+ frames a second", said)
     assert names_in(output) == {"clip.mp4", "clip.csv", "clip.json"}

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import names_in
+from conftest import call, names_in
 
 
 @pytest.fixture(scope="module")
@@ -122,17 +122,14 @@ def test_output_over_the_images_is_refused(tmp_path, make, stop):
 
 
 def test_the_shipped_graph_is_used_until_there_is_an_own_one(tmp_path, make, landmark_pb, monkeypatch, capsys):
-    import test_pb
-
     monkeypatch.chdir(tmp_path)
     for folder in "models", "images":
         (tmp_path / folder).mkdir()
     cv2.imwrite("images/a.png", make.photo(0))
     (tmp_path / "models" / "landmark.pb").write_bytes(landmark_pb.read_bytes())
-    monkeypatch.setattr("sys.argv", ["test_pb.py"])
-    test_pb.main()
+    call("test_pb")
     assert "models/landmark.pb" in capsys.readouterr().out
     assert (tmp_path / "images" / "out" / "points.csv").exists()
     (tmp_path / "landmark.pb").write_bytes(landmark_pb.read_bytes())
-    test_pb.main()
+    call("test_pb")
     assert "models/landmark.pb" not in capsys.readouterr().out
