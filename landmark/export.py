@@ -1,6 +1,8 @@
 """From a checkpoint to files that other programs load, each kept only if it answers as the checkpoint does."""
 
+import errno
 import math
+import os
 import warnings
 from collections import namedtuple
 from itertools import chain, islice
@@ -134,11 +136,18 @@ def open_pb(path, threads=0):
 
 
 def to_saved_model(pb, path, _):
-    """Writes the folder of a SavedModel of a frozen graph, signature serving_default from `crops` to `points`."""
+    """Writes the folder of a SavedModel of a frozen graph, signature serving_default from `crops` to `points`.
+
+    Raises:
+        OSError: the disk is full.
+    """
     graph = load_graph(pb)
     source, target = map(graph.get_tensor_by_name, [INPUT_NAME, OUTPUT_NAME])
-    with tf.Session(graph=graph) as session:
-        tf.saved_model.simple_save(session, str(path), {"crops": source}, {"points": target})
+    try:
+        with tf.Session(graph=graph) as session:
+            tf.saved_model.simple_save(session, str(path), {"crops": source}, {"points": target})
+    except tf.errors.ResourceExhaustedError:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
     (path / "variables").rmdir()  # there are none
 
 

@@ -173,6 +173,17 @@ def says(stop):
     return says
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder with room for 1 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
 def draw_photo(seed, height=450, width=450):
     """Smooth coloured noise without pure green: uint8 [H, W, 3]."""
     noise = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), np.uint8)

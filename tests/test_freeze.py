@@ -196,6 +196,16 @@ def test_a_saved_model_is_written_whole_or_not_at_all(landmark_pb, crops, tmp_pa
     assert [path.name for path in folder.iterdir()] == ["saved_model.pb"]
 
 
+@pytest.mark.parametrize("name", ["saved_model", "tflite"])
+def test_a_full_disk_is_said_and_nothing_is_left_on_it(name, landmark_pb, crops, small_disk):
+    from landmark.export import FORMATS, write_checked
+
+    with pytest.raises(OSError, match="No space left on device") as error:
+        write_checked(small_disk / "1", FORMATS[name], landmark_pb, crops, None, None)
+    assert error.value.filename == str(small_disk / "1")
+    assert not list(small_disk.iterdir())
+
+
 def test_a_saved_model_needs_a_folder_of_its_own(records, tmp_path, says):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
