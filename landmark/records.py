@@ -351,4 +351,8 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, skip_
         return tf.cast(crops, tf.float32), labels, boxes, parsed["yaw"]
 
     # Two batches at a time: OpenCV releases Python's lock. Their order stays.
-    return dataset.batch(batch_size).enumerate().map(parse, num_parallel_calls=2).prefetch(2)
+    dataset = dataset.batch(batch_size).enumerate().map(parse, num_parallel_calls=2).prefetch(2)
+    # Nothing is left to TensorFlow to tune, and the end of a pass would wait for its tuner to wake up: up to a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
