@@ -145,3 +145,9 @@ def test_a_file_of_anything_takes_no_time(tmp_path):
         (tmp_path / "train.tfrecords").write_bytes(content)
         lines = []
         assert list(read_records(tmp_path / "train.tfrecords", lines)) == [] and len(lines) == 1
+
+
+def test_no_pass_waits_for_tensorflows_tuner(records):
+    """Its end can miss the word that a pass has ended, and hold the next one up for a minute."""
+    for seed in None, 1:
+        assert read_batches([records / "test.tfrecords"], 2, seed).options().autotune.enabled is False
