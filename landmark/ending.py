@@ -20,7 +20,7 @@ def start_script():
     An exception would not do: in the midst of an import it comes out as another, or is lost. And TensorFlow imports no
     Keras, which no script uses: a quarter less to wait for.
     """
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # another package, which need not be there
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # a package of its own, and no error where it is not installed
     _handle(_leave)
 
 

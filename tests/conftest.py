@@ -236,10 +236,11 @@ def write_face(folder, group, stem, seed, points=None, photo=None):
 @pytest.fixture(scope="session")
 def once(tmp_path_factory, worker_id):
     """once(make): the folder that make(folder) fills, once for all of pytest's workers."""
-    base = tmp_path_factory.getbasetemp()
+    own = tmp_path_factory.getbasetemp()
+    base = own if worker_id == "master" else own.parent
 
     def once(make):
-        folder = (base if worker_id == "master" else base.parent) / make.__name__
+        folder = base / make.__name__
         with open(f"{folder}.lock", "a+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not os.path.getsize(lock.name):

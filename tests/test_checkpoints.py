@@ -37,7 +37,8 @@ def test_a_run_that_goes_on_keeps_its_recipe_and_may_have_other_steps(records, b
     assert str(begun / "run.json") in says(*same, 3)
     (begun / "run.json").write_text(json.dumps(written))
     call(*same, 3, "--init", begun / "none")  # for runs that are new
-    assert "steps was 2 in" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "steps was 2 in" in said and "going on from" in said
     assert json.loads((begun / "run.json").read_text()) == written | {"steps": 3}
 
 

@@ -75,10 +75,12 @@ def test_a_restart_goes_on_wherever_the_folder_lies_now(records, begun, tmp_path
     assert [path.stem for path in moved.glob("best.ckpt-*.index")] == [f"best.ckpt-{lowest}"]
 
 
-def test_a_new_run_can_start_with_the_weights_of_a_checkpoint(begun, records, tmp_path, says):
+def test_a_new_run_can_start_with_the_weights_of_a_checkpoint(begun, records, tmp_path, says, capsys):
     best = str(begun / "best.ckpt-2")
     same = ["train", "--data", records, "--models", tmp_path / "new", *NARROW]
+    capsys.readouterr()
     call(*same, 1, "--init", best, "--learning_rate", 1e-9)
+    assert "going on" not in capsys.readouterr().out
     for name in "Conv_16/weights", "fully_connected_9/weights", "fully_connected/biases":
         now = variable(tmp_path / "new" / "best.ckpt-1", name)
         np.testing.assert_allclose(now, variable(best, name), atol=1e-6)
