@@ -119,6 +119,19 @@ def live_checkpoint(tmp_path_factory, live_values, save_variables):
 
 
 @pytest.fixture(scope="session")
+def plain():
+    """The ops every reader has, each with the only attributes that TensorFlow 1.4 knew and that have no default."""
+    return {
+        "Placeholder": {"dtype", "shape"},
+        "Const": {"dtype", "value"},
+        "Conv2D": {"T", "padding", "strides"},
+        "AvgPool": {"T", "ksize", "padding", "strides"},
+        "ResizeNearestNeighbor": {"T"},
+        **dict.fromkeys("BiasAdd Relu Mean MatMul Sigmoid Softmax Transpose Reshape Mul Add Identity".split(), {"T"}),
+    }
+
+
+@pytest.fixture(scope="session")
 def run():
     """run(*arguments): a real python process in the repo; stderr comes without TensorFlow's own log lines."""
 
