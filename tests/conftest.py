@@ -119,9 +119,10 @@ def live_checkpoint(tmp_path_factory, live_values, save_variables):
 
 
 @pytest.fixture(scope="session")
-def plain():
-    """The ops every reader has, each with the only attributes that TensorFlow 1.4 knew and that have no default."""
-    return {
+def check_plain():
+    """check_plain(definition): a GraphDef holds only what every reader knows, or the test fails."""
+    # The ops, each with the only attributes that TensorFlow 1.4 knew and that have no default.
+    attributes = {
         "Placeholder": {"dtype", "shape"},
         "Const": {"dtype", "value"},
         "Conv2D": {"T", "padding", "strides"},
@@ -129,6 +130,12 @@ def plain():
         "ResizeNearestNeighbor": {"T"},
         **dict.fromkeys("BiasAdd Relu Mean MatMul Sigmoid Softmax Transpose Reshape Mul Add Identity".split(), {"T"}),
     }
+
+    def check_plain(definition):
+        for node in definition.node:
+            assert set(node.attr) == attributes[node.op], node.name
+
+    return check_plain
 
 
 @pytest.fixture(scope="session")

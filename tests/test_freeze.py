@@ -53,11 +53,10 @@ def test_another_program_loads_it_by_name_and_gets_the_checkpoints_points(
 @pytest.mark.parametrize(
     "shipped, convolutions, biases, size", [(False, 17, 27, 4.02e6), (True, 34, 49, 2.62e6)], ids=["original", "deep"]
 )
-def test_frozen_graph_holds_only_what_every_reader_knows(shipped, convolutions, biases, size, landmark_pb, plain):
+def test_frozen_graph_holds_only_what_every_reader_knows(shipped, convolutions, biases, size, landmark_pb, check_plain):
     path = REPO / "models" / "landmark.pb" if shipped else landmark_pb
     definition = tf.GraphDef.FromString(path.read_bytes())
-    for node in definition.node:
-        assert set(node.attr) == plain[node.op], node.name
+    check_plain(definition)
     kinds = [node.op for node in definition.node]
     assert (kinds.count("Conv2D"), kinds.count("BiasAdd"), kinds.count("Placeholder")) == (convolutions, biases, 1)
     (source,) = [node for node in definition.node if node.op == "Placeholder"]
