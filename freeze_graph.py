@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="test records (data)")
     parser.add_argument("--output", type=Path, default=OWN_PB, metavar="FILE", help=f"({OWN_PB})")
     for name, form in FORMATS.items():
-        parser.add_argument(f"--{name}", type=Path, metavar=form.kind, help=f"write a {name} model too")
+        parser.add_argument(f"--{name}", type=Path, metavar=form.kind, help=f"write the model as {name} too")
     parser.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     args = parser.parse_args()
     tf.logging.set_verbosity(tf.logging.ERROR)
