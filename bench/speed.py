@@ -15,6 +15,7 @@ import functools
 import importlib.metadata
 import math
 import multiprocessing
+import os
 import platform
 import shutil
 import statistics
@@ -144,6 +145,8 @@ def bench_training(records):
     for design in designs:
         pipes[design], far = spawn.Pipe()
         paths = [str(records / "train.tfrecords")]
+        if design != "original":
+            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as train.py has it
         spawn.Process(target=train_windows, args=(design, paths, far), daemon=True).start()
         far.close()  # else recv would wait for ever on a process that died
         pipes[design].recv()
