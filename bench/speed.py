@@ -142,11 +142,10 @@ def bench_training(records):
     spawn = multiprocessing.get_context("spawn")
     designs = ["original", "train.py", "constant batch", "default"]
     pipes, rates, memory = {}, collections.defaultdict(list), {}
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as train.py has it
     for design in designs:
         pipes[design], far = spawn.Pipe()
         paths = [str(records / "train.tfrecords")]
-        if design != "original":
-            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as train.py has it
         spawn.Process(target=train_windows, args=(design, paths, far), daemon=True).start()
         far.close()  # else recv would wait for ever on a process that died
         pipes[design].recv()
