@@ -10,12 +10,12 @@ Usage:
 --pb by the box, true points green, predicted ones red).
 """
 
-from landmark.ending import one_line, start_script
+from landmark.startup import CORES, describe_device  # first: TensorFlow reads its settings as it is imported
 
-if __name__ == "__main__":
-    start_script()  # before the imports, which take seconds
+# isort: split
 
 import argparse
+import functools
 import io
 import json
 import time
@@ -26,28 +26,31 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from matplotlib.figure import Figure
 
+from landmark.annotations import find_annotations, read_faces
+from landmark.cli import command
 from landmark.detectors import load_detector
 from landmark.evaluation import (
     PROTOCOL,
     SHAKES,
     correlate_spread,
     detect_points,
-    find_folders,
-    find_records,
     measure_groups,
     measure_poses,
     measure_some,
     predict_faces,
 )
-from landmark.files import check_outputs, whole_file
-from landmark.find import OWN_PB, default_pb, kind_of, load_graph
+from landmark.graphs import landmark_type_of, load_graph
+from landmark.inference import FaceFinder, default_model
+from landmark.outputs import Outputs
 from landmark.points import BOX_LIMIT, GREEN, LIMIT, RED, auc, contact_sheet, measure_faces, nme, to_crop
+from landmark.records import read_records
+from landmark.runtimes import run_session
 
 OUTPUTS = "ced.png", "results.json", "worst.png"
 
 
 def print_table(results):
-    """Prints measures, a line a group."""
+    """Prints a line for each group, from a dict of its name to its measures."""
     columns = ["faces", "nme_mean", "nme_median", "nme_box", "nme_inner", "failure_rate", "auc"]
     print(f"{'':12}" + "".join(f"{column:>14}" for column in columns))
     for name, measures in results.items():
@@ -77,58 +80,35 @@ def draw_curves(curves):
     return file.getvalue()
 
 
-def draw_worst(faces, worst):
-    """The faces with the largest errors, worst first, as a PNG file's bytes; worst: as of Prediction."""
+def draw_worst(truth, worst):
+    """The faces with the largest errors, worst first, as a PNG file's bytes; worst: see Prediction."""
     _, numbers, crops, predicted = zip(*worst, strict=True)
     numbers = list(numbers)
     drawn = [
-        (to_crop(points, faces.boxes[numbers]), colour)
-        for points, colour in ((faces.points[numbers], GREEN), (np.array(predicted), RED))
+        (to_crop(points, truth.boxes[numbers]), colour)
+        for points, colour in ((truth.points[numbers], GREEN), (np.array(predicted), RED))
     ]
     return cv2.imencode(".png", contact_sheet(np.array(crops), drawn))[1].tobytes()
 
 
-def evaluate(path, graph, detector, faces):
-    """Measures one frozen graph and prints its table.
-
-    Args:
-        path: of the frozen graph.
-        graph: of find.load_graph.
-        detector: of detectors.load_detector, or None: the faces are not looked for in their whole photos.
-        faces: Faces.
-
-    Returns:
-        (dict of a group's name to its measures, Prediction).
-    """
-    with tf.Session(graph=graph) as session:
-        began = time.monotonic()
-        prediction = predict_faces(session, faces)
-        results, crops = measure_groups(prediction, faces), len(faces.names) * (1 + SHAKES)
-        print(f"\n{path}: {crops} crops, {crops / (time.monotonic() - began):.0f} a second")
-        if detector:
-            detected, spreads, seconds = detect_points(session, detector, faces)
-            found = np.isfinite(detected[:, 0, 0])
-            print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
-            if found.any():
-                some = faces._replace(points=faces.points[found], boxes=faces.boxes[found])
-                over_faces, over_points = correlate_spread(detected[found], spreads[found], some)
-                print(
-                    f"rank correlation of spread and error: {over_faces:.2f} over faces, {over_points:.2f} over points"
-                )
-                results["detected"] = measure_faces(nme(detected[found], faces.points[found], faces.boxes[found]))
-                results["true crops"] = measure_some(prediction.errors, found)
-    print_table(results)
-    if faces.annotations:
-        for name, off in measure_poses(prediction.points, faces).items():
-            print(f"{name:12}pose off by {off[0]:.1f} degrees in yaw, {off[1]:.1f} in pitch, {off[2]:.1f} in roll")
-            results[name]["pose_off"] = off
-    return results, prediction
+def measure_detected(find_faces, prediction, truth, annotations):
+    """Finds the faces in their whole photos and prints how many: dict of "detected" and "true crops" to measures."""
+    detected, spreads, seconds = detect_points(find_faces, truth, annotations)
+    found = np.isfinite(detected[:, 0, 0])
+    print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
+    if not found.any():
+        return {}
+    some = truth._replace(points=truth.points[found], boxes=truth.boxes[found])
+    over_faces, over_points = correlate_spread(detected[found], spreads[found], some)
+    print(f"rank correlation of spread and error: {over_faces:.2f} over faces, {over_points:.2f} over points")
+    errors = nme(detected[found], some.points, some.boxes)
+    return {"detected": measure_faces(errors), "true crops": measure_some(prediction.errors, found)}
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--pb", action="append", metavar="FILE", help=f"may be given several times ({OWN_PB}, else that in models/)"
+        "--pb", action="append", metavar="FILE", help="may be given several times (landmark.pb, else that in models/)"
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -139,10 +119,9 @@ def parse_args():
         help="a folder of annotated photos; may be given several times",
     )
     source.add_argument("--records", type=Path, nargs="+", metavar="FILE", help="record files")
-    parser.add_argument("--skip_damaged", action="store_true", help="leave out damaged records, rather than stop")
-    parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="of --data, as prepare_tfrecords.py (2d)")
+    parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="which jaw --data has (2d)")
     parser.add_argument("--detect", action="store_true", help="find the faces in their whole photos too; with --data")
-    parser.add_argument("--detector", metavar="NAME", help="as of test_pb.py")
+    parser.add_argument("--detector", metavar="NAME", help="see test_pb.py")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write results.json and the pictures")
     parser.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     args = parser.parse_args()
@@ -153,34 +132,44 @@ def parse_args():
     return args
 
 
-@one_line
+@command
 def main():
     args = parse_args()
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    if args.output:
-        check_outputs(dict.fromkeys(args.output / name for name in OUTPUTS), args.overwrite)
-    graphs = {path: load_graph(path) for path in args.pb or [str(default_pb())]}
-    detector = load_detector(args.detector) if args.detect else None
-    faces = (
-        find_folders(args.data, f"pts_{args.points}") if args.data else find_records(args.records, args.skip_damaged)
+    outputs = Outputs(dict.fromkeys(args.output / name for name in OUTPUTS) if args.output else {}, args.overwrite)
+    graphs = {path: load_graph(path) for path in args.pb or [str(default_model())]}
+    print(f"evaluating {', '.join(graphs)}, on {describe_device()}")
+    sessions = {path: tf.Session(graph=graph) for path, graph in graphs.items()}
+    models = {path: functools.partial(run_session, session) for path, session in sessions.items()}
+    annotations = find_annotations(args.data) if args.data else None
+    faces = read_faces(annotations, f"pts_{args.points}", ahead=CORES) if args.data else read_records(args.records)
+    began = time.monotonic()
+    truth, predictions = predict_faces(
+        models,
+        faces,
+        {path: landmark_type_of(graph) for path, graph in graphs.items()},
+        annotations and len(annotations),
     )
-    for path, graph in graphs.items():
-        if (kind := kind_of(graph)) != faces.kind:
-            raise ValueError(
-                f"{path} was trained on {kind} and these faces have {faces.kind}: --points, here and of"
-                " prepare_tfrecords.py, chooses them"
-            )
-    print(PROTOCOL)
-    results, curves, worst = {}, {}, None
-    for path, graph in graphs.items():
-        results[path], prediction = evaluate(path, graph, detector, faces)
-        curves[path] = prediction.errors
-        worst = worst or draw_worst(faces, prediction.worst)
+    crops = len(models) * len(truth.names) * (1 + SHAKES)
+    print(f"{PROTOCOL}\n{crops} crops, {crops / (time.monotonic() - began):.0f} a second")
+    annotations = annotations and [annotations[i] for i in truth.numbers]
+    results = {}
+    for path, prediction in predictions.items():
+        print(f"\n{path}:")
+        results[path] = groups = measure_groups(prediction, truth)
+        if args.detect:
+            find_faces = FaceFinder(models[path], load_detector(args.detector))
+            groups |= measure_detected(find_faces, prediction, truth, annotations)
+        print_table(groups)
+        for name, off in measure_poses(prediction.points, truth, annotations).items() if annotations else ():
+            print(f"{name:12}pose off by {off[0]:.1f} degrees in yaw, {off[1]:.1f} in pitch, {off[2]:.1f} in roll")
+            groups[name]["pose_off"] = off
     if args.output:
+        curves = draw_curves({path: prediction.errors for path, prediction in predictions.items()})
         table = json.dumps({"protocol": PROTOCOL, "results": results}, indent=2).encode()
+        worst = draw_worst(truth, predictions[next(iter(models))].worst)
         args.output.mkdir(parents=True, exist_ok=True)
-        for name, content in zip(OUTPUTS, (draw_curves(curves), table, worst), strict=True):
-            with whole_file(args.output / name) as partial:
+        for name, content in zip(OUTPUTS, (curves, table, worst), strict=True):
+            with outputs.write(args.output / name) as partial:
                 partial.write_bytes(content)
         print(f"\n{', '.join(OUTPUTS)} written to {args.output}")
 

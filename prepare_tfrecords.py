@@ -2,36 +2,37 @@
 
 Usage:
     python prepare_tfrecords.py                                     # data/300W_LP, or the sample, into data/
-    python prepare_tfrecords.py --data ~/300W_LP --data ~/more      # several sets, merged, each in a format of its own
+    python prepare_tfrecords.py --data ~/300W_LP --data ~/more      # several sets, each in a format of its own
     python prepare_tfrecords.py --data ~/300W_LP --points 3d        # the jaw where it is, not where its outline is seen
     python prepare_tfrecords.py --data data/sample --out data/sample
     python prepare_tfrecords.py --shards 8                          # train-00000-of-00008.tfrecords and so on
-    python prepare_tfrecords.py --shards 8 --shard 3                # number 3 of 0..7 alone: one machine's part
+    python prepare_tfrecords.py --shards 8 --shard 3                # only number 3 of 0..7: one machine's part
 
 Writes train.tfrecords and test.tfrecords (nine faces in ten, one in ten), records.json (what they hold), preview.png
-(25 crops with their points: look at it) and skipped.txt (a line for each face left out, with the reason). All the
-shards together hold the very same records, and no records.json.
+(25 crops with their points: look at it) and skipped.txt (a line for each face left out, with the reason). Shards have
+files of their own, and together hold the same records.
 """
 
-from landmark.ending import leaving_at_once, one_line, start_script
+from landmark.startup import CORES  # first: TensorFlow reads its settings as it is imported
 
-if __name__ == "__main__":
-    start_script()  # before the imports, which take seconds
+# isort: split
 
 import argparse
 import contextlib
+import hashlib
 import itertools
 import shlex
 from pathlib import Path
 
-from landmark.annotations import REAL_SET, SAMPLE_SET, deal, find_annotations, read_faces, split_faces
-from landmark.files import check_outputs
+from landmark.annotations import REAL_SET, SAMPLE_SET, assign_shards, find_annotations, read_faces, split_faces
+from landmark.cli import command
+from landmark.outputs import Outputs
+from landmark.records import write_records
 
-MOST_SHARDS = 99_999  # five digits
+MAX_SHARDS = 99_999  # five digits
 
 
-@one_line
-def main():
+def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -44,40 +45,48 @@ def main():
     )
     parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="which jaw the labels have (2d)")
     parser.add_argument("--out", type=Path, default=Path("data"), metavar="DIR", help="where to write (data)")
-    parser.add_argument("--shards", type=int, metavar="N", help="write N files a side, for N machines (one)")
-    parser.add_argument("--shard", type=int, metavar="I", help="of these the I-th alone, 0..N-1 (all)")
+    parser.add_argument("--shards", type=int, metavar="N", help="write N files a split, for N machines (one)")
+    parser.add_argument("--shard", type=int, metavar="I", help="only the I-th of these, 0..N-1 (all)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     args = parser.parse_args()
-    if args.shards is not None and not 1 <= args.shards <= MOST_SHARDS:
-        parser.error(f"argument --shards: {args.shards} is not in 1..{MOST_SHARDS}")
+    if args.shards is not None and not 1 <= args.shards <= MAX_SHARDS:
+        parser.error(f"argument --shards: {args.shards} is not in 1..{MAX_SHARDS}")
     if args.shard is not None and not 0 <= args.shard < (args.shards or 0):
         parser.error(f"argument --shard: {args.shard} is not in 0..N-1 of --shards N")
+    args.data = args.data or [REAL_SET if REAL_SET.is_dir() else SAMPLE_SET]
+    return args
 
-    folders = args.data or [REAL_SET if REAL_SET.is_dir() else SAMPLE_SET]
-    chosen = range(args.shards or 1) if args.shard is None else [args.shard]
-    endings = [f"-{shard:05}-of-{args.shards:05}" if args.shards else "" for shard in chosen]
-    ending = endings[0] if len(chosen) == 1 else f"-*-of-{args.shards:05}"
-    names = ["train{}.tfrecords", "test{}.tfrecords", "preview{}.png", "skipped{}.txt"]
-    outputs = [args.out / name.format(each) for name in names for each in endings]
+
+def name_files(args):
+    """The numbers of the shards to write, and for each the ending of its files' names; ("-*-of-00008" for all)."""
     if not args.shards:
-        outputs.append(args.out / "records.json")
-    check_outputs(dict.fromkeys(outputs), args.overwrite)
-    annotations = find_annotations(folders)
+        return [0], [""], ""
+    numbers = range(args.shards) if args.shard is None else [args.shard]
+    endings = [f"-{number:05}-of-{args.shards:05}" for number in numbers]
+    return numbers, endings, endings[0] if len(endings) == 1 else f"-*-of-{args.shards:05}"
+
+
+@command
+def main():
+    args = parse_args()
+    print(f"cropping the faces of {', '.join(map(str, args.data))}, on {CORES} CPU cores")
+    numbers, endings, ending = name_files(args)
+    names = ["train{}.tfrecords", "test{}.tfrecords", "records{}.json", "preview{}.png", "skipped{}.txt"]
+    outputs = Outputs(dict.fromkeys(args.out / name.format(each) for name in names for each in endings), args.overwrite)
+    annotations = find_annotations(args.data)
     is_test = split_faces(annotations)
-    shards = deal(is_test, args.shards or 1)
-    annotations = [annotations[i] for shard in chosen for i in shards[shard]]
+    shards = assign_shards(is_test, args.shards or 1)
+    dealt = "\n".join([args.points, *(annotation.name for annotation in annotations)])
+    fingerprint = hashlib.md5(dealt.encode(errors="surrogateescape")).hexdigest()
     args.out.mkdir(parents=True, exist_ok=True)
     train, test, left_out = 0, 0, 0
-    with contextlib.closing(read_faces(annotations, f"pts_{args.points}")) as faces:
-        first = [*itertools.islice(faces, 1)]  # the workers start here, and read on while TensorFlow loads
-        with leaving_at_once():
-            from landmark.records import write_records
-
-        faces = itertools.chain(first, faces)
-        for shard, name in zip(chosen, endings, strict=True):
-            sides = [is_test[i] for i in shards[shard]]
-            summary, skipped = write_records(sides, itertools.islice(faces, len(sides)), args.out, name)
-            train, test, left_out = train + summary.train, test + summary.test, left_out + skipped
+    chosen = [annotations[i] for number in numbers for i in shards[number]]
+    with contextlib.closing(read_faces(chosen, f"pts_{args.points}")) as faces:
+        for number, each in zip(numbers, endings, strict=True):
+            part = [is_test[i] for i in shards[number]]
+            some = itertools.islice(faces, len(part))
+            manifest, skipped = write_records(part, some, args.out, each, fingerprint, outputs.write)
+            train, test, left_out = train + manifest.train, test + manifest.test, left_out + skipped
     reason = f", see {args.out / f'skipped{ending}.txt'}" if left_out else ""
     print(f"{train} faces for training, {test} for testing, {left_out} left out{reason}")
     written = f"{args.out / f'train{ending}.tfrecords'} and test{ending}.tfrecords written"

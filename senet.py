@@ -1,4 +1,4 @@
-"""The networks, from a 128x128 face crop to 68 points: SENet of contract 4 (landmark/README.md), and others like it.
+"""The networks, from a 128x128 face crop to 68 points: the original SENet (landmark/README.md) and two like it.
 
 The op names Placeholder and fully_connected_9/Relu are an interface, and so are the variable names of "original"
 (Conv, Conv_1 ... fully_connected_9): programs that load landmark.pb and checkpoints of the TF-Slim original rely on
@@ -11,21 +11,18 @@ from collections import namedtuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from landmark.batch_norm import widening_batch_norm
 from landmark.points import IMAGE_SIZE, LANDMARKS
+from landmark.runtimes import INPUT_NAME, OUTPUT_NAME
 
-INPUT_NAME = "Placeholder:0"
-OUTPUT_NAME = "fully_connected_9/Relu:0"
 BATCH_NORM_DECAY = 0.997
 BATCH_NORM_EPSILON = 1e-5
-WIDENING = 8  # outputs to inputs of a layer, from which on widening_batch_norm pays: +11% crops/s
 GRID = (-0.15, 1.15)  # of the crop, first to last cell of a heat map: a landmark that is cut off lies outside 0..1
 
-Mode = namedtuple("Mode", "is_training keep_prob weight_decay batch_norm_decay widening")  # arguments of SENet
+Mode = namedtuple("Mode", "is_training keep_prob weight_decay batch_norm_decay")  # arguments of SENet
 
 
 def crops_placeholder():
-    """The graph's input: float32 [N, 128, 128, 3], BGR, 0..255, under the name that contract 6 promises."""
+    """The graph's input: float32 [N, 128, 128, 3], BGR, 0..255, under the name that other programs rely on."""
     return tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], name=INPUT_NAME.split(":")[0])
 
 
@@ -35,7 +32,6 @@ def SENet(
     keep_prob=0.8,
     weight_decay=1e-5,
     batch_norm_decay=BATCH_NORM_DECAY,
-    widening=WIDENING,
     network="original",
 ):
     """Predicts 68 points on each crop.
@@ -44,21 +40,20 @@ def SENet(
 
     Args:
         crops: float32 [N, 128, 128, 3], BGR, 0..255, not normalised.
-        is_training: True for batch statistics (their moving averages go to tf.GraphKeys.UPDATE_OPS) and dropout,
-            False for moving averages and no dropout.
-        keep_prob: share of the 1,024 units that dropout keeps, 0..1.
+        is_training: True to normalise by the batch's statistics (whose moving averages go to tf.GraphKeys.UPDATE_OPS)
+            and to use dropout; False to normalise by the moving averages.
+        keep_prob: fraction of the 1,024 units that dropout keeps, 0..1.
         weight_decay: factor of sum(w^2)/2 of each normalised convolution, into tf.GraphKeys.REGULARIZATION_LOSSES.
-        batch_norm_decay: of the moving averages, a number or a scalar tensor.
-        widening: outputs to inputs of a layer, from which on its batch norm in training is widening_batch_norm.
-        network: name of one of NETWORKS.
+        batch_norm_decay: decay of the moving averages, a number or a scalar tensor.
+        network: a name in NETWORKS.
 
     Returns:
         (outputs float32 [N, 136]: x0 y0 x1 y1 ... x67 y67 as shares of the crop's width and height, 0 or more;
-        dict of inner tensors, by the network's head: "features", float32 [N, inputs], what the last two layers see, or
-        "heat_maps", float32 [N, 68, 16, 16], logits of where each landmark is on GRID, y before x).
+        end points, a dict: "features", float32 [N, inputs], the input of the last two layers, of the original; or
+        "heat_maps", float32 [N, 68, 16, 16], logits of each landmark's position on GRID, y before x, of the others).
     """
     shape = NETWORKS[network]
-    mode = Mode(is_training, keep_prob, weight_decay, batch_norm_decay, widening)
+    mode = Mode(is_training, keep_prob, weight_decay, batch_norm_decay)
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
         net = _conv(mode, crops, 3, 32, shape.stem)
         if shape.stem == 1:
@@ -76,36 +71,36 @@ def is_fully_connected(variable):
     return variable.op.name.startswith(("fully_connected", "squeeze"))
 
 
-def start_awake(end_points, mean_face, hidden_scale, hidden_mean):
-    """Adds ops to the default graph for initial values with which every ReLU without a batch norm has something to
-    learn from: a unit that starts, or is pushed, below zero for every face gets no gradient and never wakes.
+def add_live_start(end_points, mean_face, hidden_scale, hidden_mean):
+    """Adds ops for initial values with which every ReLU that has no batch norm gets a gradient: a unit that starts, or
+    is pushed, below zero for every face gets none and never wakes.
 
-    The 1,024 units of a dense head start far apart from face to face and above zero for most, by a batch of real
-    crops (as Mishkin and Matas, All You Need Is a Good Init, ICLR 2016): at Xavier's values they tell faces apart too
-    little for the layers before them to learn from. Heat maps start even: each landmark is in the middle of the crop.
+    The 1,024 units of the original's head start far apart from face to face and above zero for most, by a batch of
+    real crops (after Mishkin and Matas, All You Need Is a Good Init, ICLR 2016): with Xavier's values they tell faces
+    apart too little for the layers before them to learn from. Heat maps start even, each landmark in the middle of the
+    crop, and need only the squeeze layers' biases.
 
     Args:
         end_points: as SENet returns them, of a batch of crops.
         mean_face: float [136], the mean label: what the last layer returns at first, its weights being zero.
-        hidden_scale: of the 1,024 units: times Xavier's weights.
-        hidden_mean: of the 1,024 units: the mean over the batch that their biases bring about.
+        hidden_scale: factor of the 1,024 units' Xavier weights.
+        hidden_mean: mean of the 1,024 units over the batch, which their biases bring about.
 
     Returns:
-        list of tf.Operation, to run one after the other; the squeeze layers' biases become 1.
+        list of tf.Operation, to run one after the other.
     """
     variables = {variable.op.name: variable for variable in tf.model_variables()}
     dense = [variables.pop(f"fully_connected_{i}/{part}", None) for i in (8, 9) for part in ("weights", "biases")]
-    connected = [variable for variable in variables.values() if is_fully_connected(variable)]
-    gates = [variable for variable in connected if variable.op.name.endswith("/biases")]
-    others = [gate.assign(tf.ones_like(gate)) for gate in gates]
+    squeeze_biases = [v for v in variables.values() if is_fully_connected(v) and v.op.name.endswith("/biases")]
+    others = [biases.assign(tf.ones_like(biases)) for biases in squeeze_biases]
     if "features" not in end_points:
         return [tf.group(others)]
     weights, biases, last_weights, last_biases = dense
     others += [last_weights.assign(tf.zeros_like(last_weights)), last_biases.assign(mean_face)]
     mean = hidden_scale * tf.reduce_mean(tf.matmul(end_points["features"], weights), 0)
     with tf.control_dependencies([mean]):
-        awake = [weights.assign(hidden_scale * weights), biases.assign(hidden_mean - mean)]
-    return [tf.group(others), tf.group(awake)]
+        hidden = [weights.assign(hidden_scale * weights), biases.assign(hidden_mean - mean)]
+    return [tf.group(others), tf.group(hidden)]
 
 
 # Blocks
@@ -122,8 +117,8 @@ def _block(mode, shape, net, outputs, narrow, halve):
         branch = _pool(branch)
     shortcut = _conv(mode, _pool(net), 1, outputs) if halve else net
     squeeze = tf.reduce_mean(branch, axis=[1, 2])
-    squeeze = _fully_connected(squeeze, outputs // 16, shape.gates)
-    squeeze = tf.sigmoid(_fully_connected(squeeze, outputs, shape.gates))
+    squeeze = _fully_connected(squeeze, outputs // 16, shape.squeeze_name)
+    squeeze = tf.sigmoid(_fully_connected(squeeze, outputs, shape.squeeze_name))
     # reshape, not [:, None, None, :]: OpenCV's reader of landmark.pb knows no strided slice.
     return branch * tf.reshape(squeeze, [-1, 1, 1, outputs]) + shortcut
 
@@ -131,16 +126,8 @@ def _block(mode, shape, net, outputs, narrow, halve):
 # Heads
 
 
-def _mean_head(mode, maps):
-    return _dense(mode, tf.reduce_mean(maps[-1], axis=[1, 2]))
-
-
-def _spatial_head(mode, maps):
-    net = _conv(mode, maps[-1], 1, 32)
-    return _dense(mode, tf.reshape(net, [-1, math.prod(net.shape.as_list()[1:])]))
-
-
-def _dense(mode, features):
+def _dense_head(mode, maps):
+    features = tf.reduce_mean(maps[-1], axis=[1, 2])
     net = _fully_connected(features, 1024)
     if mode.is_training:
         net = tf.nn.dropout(net, rate=1 - mode.keep_prob)
@@ -170,21 +157,18 @@ def _heat_map_head(mode, maps):
 
 # stem: stride of the 3x3 convolution; at 1 an average pool follows.
 # stages: (channels, channels in the branch, blocks) of each; its first block halves the sides of the map.
-# pool: where in the branch that is: "last", as in the shortcut, or "inside", before its last convolution.
-# head: function of a Mode and the stages' maps that returns what SENet does.
-# gates: name of the squeeze layers.
-Network = namedtuple("Network", "stem stages pool head gates")
+# pool: where a branch is halved: "last", as in the shortcut, or "inside", before its last convolution.
+# head: function of a Mode and the stages' maps that returns what SENet returns.
+# squeeze_name: of the squeeze layers.
+Network = namedtuple("Network", "stem stages pool head squeeze_name")
 
-ORIGINAL = Network(1, [(64, 8, 1), (128, 16, 1), (256, 32, 1), (512, 64, 1)], "last", _mean_head, "fully_connected")
-HEAT = ORIGINAL._replace(stem=2, head=_heat_map_head, gates="squeeze")
+HEAT_MAPS = Network(2, [], "inside", _heat_map_head, "squeeze")
 NETWORKS = {
-    "original": ORIGINAL,  # contract 4
-    "narrow": ORIGINAL._replace(stages=[(64, 4, 1), (128, 8, 1), (256, 16, 1), (512, 32, 1)]),
-    "spatial": ORIGINAL._replace(head=_spatial_head),
-    "strided": ORIGINAL._replace(stem=2, head=_spatial_head),
-    "heat": HEAT,
-    "wide": HEAT._replace(pool="inside", stages=[(64, 12, 1), (128, 24, 1), (256, 48, 1), (512, 96, 1)]),
-    "deep": HEAT._replace(pool="inside", stages=[(64, 8, 1), (128, 16, 2), (256, 32, 3), (512, 64, 2)]),
+    "original": Network(
+        1, [(64, 8, 1), (128, 16, 1), (256, 32, 1), (512, 64, 1)], "last", _dense_head, "fully_connected"
+    ),
+    "wide": HEAT_MAPS._replace(stages=[(64, 12, 1), (128, 24, 1), (256, 48, 1), (512, 96, 1)]),
+    "deep": HEAT_MAPS._replace(stages=[(64, 8, 1), (128, 16, 2), (256, 32, 3), (512, 64, 2)]),
 }
 DEFAULT_NETWORK = "deep"  # of train.py
 
@@ -224,14 +208,11 @@ def _normalised_conv(mode, net, weights, stride):
         gamma = _variable("gamma", outputs, tf.ones_initializer())
         moving_mean = _variable("moving_mean", outputs, tf.zeros_initializer(), trainable=False)
         moving_variance = _variable("moving_variance", outputs, tf.ones_initializer(), trainable=False)
-    if mode.is_training and outputs[0] >= mode.widening * net.shape[-1]:
-        net, mean, variance = widening_batch_norm(net, weights, gamma, beta, BATCH_NORM_EPSILON, stride)
-    else:
-        net = tf.nn.conv2d(net, weights, strides=stride, padding="SAME", name="Conv2D")
-        known = {} if mode.is_training else {"mean": moving_mean, "variance": moving_variance}
-        net, mean, variance = tf.nn.fused_batch_norm(
-            net, gamma, beta, epsilon=BATCH_NORM_EPSILON, is_training=mode.is_training, **known
-        )
+    net = tf.nn.conv2d(net, weights, strides=stride, padding="SAME", name="Conv2D")
+    known = {} if mode.is_training else {"mean": moving_mean, "variance": moving_variance}
+    net, mean, variance = tf.nn.fused_batch_norm(
+        net, gamma, beta, epsilon=BATCH_NORM_EPSILON, is_training=mode.is_training, **known
+    )
     if mode.is_training:
         for moving, batch in (moving_mean, mean), (moving_variance, variance):
             update = tf.assign_sub(moving, (moving - batch) * (1 - mode.batch_norm_decay))

@@ -1,37 +1,34 @@
-"""Trains the network of senet.py on the records of prepare_tfrecords.py.
+"""Trains a network of senet.py on the records of prepare_tfrecords.py.
 
 Usage:
     python train.py                          # data/*.tfrecords -> checkpoints and logs in models/
-    python train.py                          # again: goes on from the last checkpoint
-    python train.py --network original --recipe original     # as contract 4 and 5 (landmark/README.md) have it
-    python train.py --init models/landmark.ckpt               # from the model that comes with this repository on
-    python train.py --data data/sample --models models/sample --steps 1800
+    python train.py                          # again: continues from the last checkpoint
+    python train.py --network original --recipe original      # the TF-Slim original (landmark/README.md)
+    python train.py --init models/landmark.ckpt               # starts from the weights of the shipped model
+    python train.py --data data/sample --models models/sample --steps 600
     tensorboard --logdir models/logs         # the curves and pictures, while it runs
-    TF_CONFIG=... python train.py            # a task of a cluster: README.md, "Several machines or GPUs"
+    TF_CONFIG=... python train.py            # one task of several: bench/README.md, "Several machines"
 
 Stop it with Ctrl-C at any time. models/ holds the last five checkpoints, written every 1,000 steps or 5 minutes, the
-best by test NME (box), and run.json: what the run was started with.
+best one by test NME (box), and run.json: what the run was started with.
 """
 
-from landmark.ending import one_line, start_script
+from landmark.startup import describe_device  # first: TensorFlow reads its settings as it is imported
 
-if __name__ == "__main__":
-    start_script()  # before the imports, which take seconds
+# isort: split
 
 import argparse
+import contextlib
 import functools
 import math
-import os
 import shlex
 import time
+from collections import namedtuple
 from datetime import timedelta
 from pathlib import Path
 
 import cv2
 import numpy as np
-
-# TensorFlow reads it when it is imported, and without AVX-512 leaves it off: a step then takes 1.8 times as long.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
@@ -39,10 +36,10 @@ from landmark.augment import augment_batch
 from landmark.checkpoints import (
     BEST,
     LAST,
-    alone,
     find_whole,
     is_due,
     keep_run,
+    lock_models,
     prefix_of,
     read_run,
     reason_of,
@@ -50,208 +47,298 @@ from landmark.checkpoints import (
     save,
     step_of,
 )
-from landmark.cluster import Alone, find_cluster
+from landmark.cli import command
+from landmark.cluster import Cluster, find_cluster
+from landmark.errors import UserError
 from landmark.recipe import RECIPES
-from landmark.records import check_records, find_records, read_batches
-from landmark.training import add_test_set, add_training, draw_test_crops, is_finite, measure
-from senet import DEFAULT_NETWORK, NETWORKS, SENet, start_awake
+from landmark.records import SPLITS, check_records, find_record_files, read_batches, read_manifest
+from landmark.training import LOSSES, add_test_set, draw_test_crops, heat_map_loss, is_finite, measure
+from senet import BATCH_NORM_DECAY, DEFAULT_NETWORK, NETWORKS, SENet, add_live_start, is_fully_connected
 
 CURVE_STEPS = 20  # between two points of the training curves
-# What a run that goes on may have otherwise.
+# What may change when a run continues.
 MAY_CHANGE = {"steps", "batch_size", "seed", "learning_rate", "decay_steps", "decay_rate", "keep_prob", "weight_decay"}
 
-
-def describe(recipe, network, summary, steps, batch_size, seed):
-    """What a run is started with, for run.json: dict."""
-    choices = recipe._asdict()
-    run = {"recipe": choices.pop("name"), "network": network, "label": summary.points, **choices}
-    return run | {"steps": steps, "batch_size": batch_size, "seed": seed}
+# step: the op of one step; scalars: dict of the scalars to watch, "loss", "l2", "heat" for a network with heat maps,
+# their sum "total", and "learning_rate"; averages: tf.train.ExponentialMovingAverage of the model's variables;
+# end_points: as SENet returns them.
+Training = namedtuple("Training", "step scalars averages end_points")
 
 
-def add_run(cluster, paths, recipe, network, steps, batch_size, seed, start, summary, skip_damaged):
-    """Adds the training of a task of `cluster` to the default graph, from the records of `paths` to its step: Training.
+def add_training(crops, labels, recipe, steps, network=SENet, average=None):
+    """Adds a network in training mode, its loss and its optimizer to the default graph.
 
-    The others are as train's; start: the number of steps that are done.
+    Args:
+        crops: float32 [N, 128, 128, 3], BGR, 0..255.
+        labels: float32 [N, 136]; NaN for a point without a label, which is left out of the loss.
+        recipe: Recipe.
+        steps: number of steps of the whole run, over which the learning rate falls.
+        network: function like senet.SENet.
+        average: function of the list of gradients that returns those to apply; None: they themselves.
+
+    Returns:
+        Training.
     """
-    # With the same seed after a restart, or in another task, the same first records would come again.
-    seed += start + steps * cluster.index
-    tf.set_random_seed(seed)
+    step = tf.train.get_or_create_global_step()
+    done = tf.cast(step, tf.float32)
+
+    # Network. Without the warm-up the first thousand steps would be tested with the averages' initial values.
+    decay = tf.minimum(BATCH_NORM_DECAY, (1 + done) / (10 + done)) if recipe.bn_decay_warmup else BATCH_NORM_DECAY
+    outputs, end_points = network(crops, True, recipe.keep_prob, recipe.weight_decay, batch_norm_decay=decay)
+
+    # Loss
+    known = tf.is_finite(labels)
+    errors = tf.where(known, outputs - labels, tf.zeros_like(labels))
+    scalars = {
+        "loss": tf.reduce_sum(LOSSES[recipe.loss](errors)) / tf.reduce_sum(tf.cast(known, tf.float32)),
+        "l2": tf.losses.get_regularization_loss(),
+    }
+    if recipe.heatmap_loss_weight and "heat_maps" in end_points:
+        scalars["heat"] = recipe.heatmap_loss_weight * heat_map_loss(end_points["heat_maps"], labels)
+    scalars["total"] = total = tf.add_n(list(scalars.values()))
+
+    # Learning rate
+    rate = tf.train.exponential_decay(recipe.learning_rate, step, recipe.decay_steps, recipe.decay_rate, staircase=True)
+    factor = tf.minimum(1.0, (1 + done) / recipe.warmup_steps)
+    if recipe.cosine_start is not None:
+        fallen = (done / steps - recipe.cosine_start) / (1 - recipe.cosine_start)
+        factor *= 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(fallen, 0.0, 1.0)))
+    rate *= factor
+
+    # Optimizer
+    variables = tf.trainable_variables()
+    gradients = tf.gradients(total, variables)
+    gradients = average(gradients) if average else gradients
+    layers = {False: [], True: []}
+    for gradient, variable in zip(gradients, variables, strict=True):
+        layers[is_fully_connected(variable)].append((gradient, variable))
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        updates = [
+            tf.train.AdamOptimizer(rate * (recipe.fc_lr_multiplier if connected else 1)).apply_gradients(pairs)
+            for connected, pairs in layers.items()
+        ]
+    with tf.control_dependencies(updates), tf.control_dependencies([tf.assign_add(step, 1)]):
+        averages = tf.train.ExponentialMovingAverage(float(recipe.ema_decay), step)
+        train_op = averages.apply(tf.model_variables())
+    return Training(train_op, scalars | {"learning_rate": rate}, averages, end_points)
+
+
+def next_batch(paths, recipe, batch_size, seed, start, frontal):
+    """The tensors of the next training batch: crops and labels, as add_training takes them.
+
+    Args:
+        paths: record files.
+        recipe, batch_size: see train().
+        seed: int, of the order and of augmentation.
+        start: int, the number of steps that are done.
+        frontal: fraction of the records within 30 degrees of yaw, see Manifest.
+    """
     augment = None
     if recipe.augment:
 
         def augment(number, *batch):
             return augment_batch(recipe, seed, start + number, *batch)
 
-    frontal = recipe.frontal_share if summary.frontal < recipe.frontal_share else None
-    train_set = read_batches(paths, batch_size, seed, augment, frontal, skip_damaged)
-    crops, labels, *_ = tf.data.make_one_shot_iterator(train_set).get_next()
-    with tf.name_scope("train"):
-        build = functools.partial(SENet, network=network)
-        return add_training(crops, labels, recipe, steps, build, cluster.average)
+    frontal = recipe.frontal_share if frontal < recipe.frontal_share else None
+    train_set = read_batches(paths, batch_size, seed, augment, frontal)
+    return tf.data.make_one_shot_iterator(train_set).get_next()[:2]
 
 
-def train(data, models, recipe, network, steps, batch_size, seed, init=None, skip_damaged=False, cluster=None):
-    """Trains until a number of steps is done, from the last checkpoint in `models` on.
+def train(data, models, recipe, network, steps, batch_size, seed, init=None, cluster=None):
+    """Trains until a number of steps is done, continuing from the last checkpoint in `models`.
 
     Args:
         data: Path of the folder of the records.
         models: Path of the folder of the checkpoints and logs.
         recipe: Recipe.
-        network: name of one of senet.NETWORKS.
+        network: a name in senet.NETWORKS.
         steps: batches in all.
         batch_size: crops in a batch.
         seed: int, of initial values, order, dropout and augmentation.
-        init: path of a checkpoint whose weights a run that is new starts with, or None.
-        skip_damaged: whether damaged records are left out; else they are an error.
-        cluster: Cluster of the chief, whose graph is the default; None: this process trains alone.
+        init: path of a checkpoint whose weights a new run starts with, or None.
+        cluster: Cluster of tasks that train together; None: this process alone.
 
     Returns:
-        the lowest test NME (box), or None where there was nothing to do.
-
-    Raises:
-        ValueError: for what the user can mend; the message says how.
+        the lowest test NME (box), or None if there was nothing to do.
     """
     # Data
-    cluster = cluster or Alone()
-    train_paths, test_paths = cluster.share(find_records(data, "train")), find_records(data, "test")
-    damaged = [] if skip_damaged else None
-    summary = check_records(train_paths, test_paths, damaged)
-    if damaged:
-        print(f"{len(damaged)} damaged records are left out, the first of them {damaged[0]}")
-    last, best = find_whole(models, LAST), find_whole(models, BEST)
-    start = step_of(last) if last else 0
+    cluster = cluster or Cluster()
+    manifest = read_manifest(data)
+    train_paths, test_paths = (find_record_files(data, split) for split in SPLITS)
+    last, best = (find_whole(models, name) for name in (LAST, BEST))
+    run = describe_run(recipe, network, manifest, steps, batch_size, seed)
+    start = cluster.agree(run, step_of(last) if last else 0)
     if start >= steps:
         print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps goes on from there")
         return None
-    if last:
-        init = None  # the run has begun
-    known = read_run(init) if init else {}
-    for name, now in ("network", network), ("label", summary.points):
-        if known.get(name, now) != now:
-            raise ValueError(
-                f"{init} has {name} {known[name]}, not {now}: give another --network, or records of the same"
-            )
-    run = describe(recipe, network, summary, steps, batch_size, seed)
-    keep_run(models, run, run.keys() - MAY_CHANGE)
+    if cluster.is_first:
+        check_init(None if last else init, run)
+        keep_run(models, run, run.keys() - MAY_CHANGE)
+    seed += start + steps * cluster.index  # with the same seed after a restart, the same first records would come again
+    tf.set_random_seed(seed)
+    crops, labels = next_batch(cluster.share(train_paths), recipe, batch_size, seed, start, manifest.frontal)
 
-    # Graph
-    training = add_run(cluster, train_paths, recipe, network, steps, batch_size, seed, start, summary, bool(damaged))
-    curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", value) for name, value in training.scalars.items()])
-    # What is measured, and saved as the best, are the averages.
+    # Graph, loss, optimizer: add_training, above
     build = functools.partial(SENet, network=network)
-    test = add_test_set(test_paths, batch_size, training.averages, build, bool(damaged))
-    averages = {variable.op.name: training.averages.average(variable) for variable in tf.model_variables()}
-    savers = {  # relative paths, so that the folder can be moved
-        LAST: tf.train.Saver(max_to_keep=None, save_relative_paths=True),
-        BEST: tf.train.Saver(averages, max_to_keep=None, save_relative_paths=True),
-    }
-    wake = start_awake(training.end_points, summary.mean_face, recipe.hidden_scale, recipe.hidden_mean)
+    with tf.name_scope("train"):
+        training = add_training(crops, labels, recipe, steps, build, cluster.average)
+    test = add_test_set(test_paths, batch_size, training.averages, build)
+    live_start = add_live_start(training.end_points, manifest.mean_face, recipe.hidden_scale, recipe.hidden_mean)
 
-    # Session
-    with cluster.session() as session, tf.summary.FileWriter(str(models / "logs")) as writer:
+    # Savers: of the whole run; of the averages, under the variables' names; of the variables alone
+    averages = {variable.op.name: training.averages.average(variable) for variable in tf.model_variables()}
+    run_saver, best_saver, init_saver = (
+        tf.train.Saver(variables, max_to_keep=None, save_relative_paths=True)
+        for variables in (None, averages, tf.model_variables())
+    )
+
+    # Session: the best averages first, whose error is the one to beat; then the weights to go on with
+    with cluster.session() as session, open_logs(models, start, cluster) as writer:
         session.run(tf.global_variables_initializer())
-        if init:
-            restore(session, init, {variable.op.name: variable for variable in tf.model_variables()})
-            restore(session, init, averages)
-        elif recipe.awake and not last:
-            for op in wake:
-                session.run(op)
-        best_nme = np.inf
+        best_nme = math.inf
         if best:
-            restore(session, best, averages)
+            restore(best_saver, session, best)
             best_nme = measure(session, test).box
             print(f"best so far: {best}, test NME {best_nme:.2%} (box)")
         if last:
-            restore(session, last)
-            print(f"going on from {last}")
-        cluster.start(session, start, run)
-        # TensorBoard drops what a killed run wrote after this step.
-        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start)
+            restore(run_saver, session, last)
+            print(f"continuing from {last}")
+        elif init and cluster.is_first:
+            restore(init_saver, session, init)
+            restore(best_saver, session, init)
+        elif recipe.live_start:
+            for op in live_start:
+                session.run(op)
+        cluster.start(session)
 
         # Loop
-        losses, training_seconds = [], 0.0
-        began = saved = time.monotonic()
         try:
-            for step in tqdm(range(start + 1, steps + 1), "step", steps, initial=start, disable=None):
-                at = time.monotonic()
-                fetched = training.step, training.scalars, curves if step % CURVE_STEPS == 0 else ()
-                _, values, curve = cluster.run(session, fetched)
-                training_seconds += time.monotonic() - at
-                losses.append(values["loss"])
-                due = is_due(step, steps, time.monotonic() - saved)
-                if not np.isfinite(values["total"]) or due and not is_finite(session):
-                    raise ValueError(
-                        f"the loss is {values['total']} at step {step}, at a learning rate of"
-                        f" {values['learning_rate']:.2g}: try a lower --learning_rate;"
-                        f" {find_whole(models, LAST) or 'no checkpoint'} is the last from before"
-                    )
-                if curve:
-                    writer.add_summary(curve, step)
-                if not due:
-                    continue
-
-                save(savers[LAST], session, models, LAST, step)
-                saved = time.monotonic()
-                errors = measure(session, test)
-                if errors.box < best_nme:  # the inter-ocular distance of a profile is next to nothing
-                    best_nme = errors.box
-                    save(savers[BEST], session, models, BEST, step)
-                rate = len(losses) * batch_size * cluster.tasks / training_seconds
-                left = (time.monotonic() - began) / (step - start) * (steps - step)
-                by_yaw = ", ".join(f"{side}: {error:.2%}" for side, error in errors.by_yaw.items())
-                tqdm.write(
-                    f"step {step}  loss {np.mean(losses):.5f}  test loss {errors.loss:.5f}"
-                    f"  test NME {errors.inter_ocular:.2%}, box {errors.box:.2%} (yaw {by_yaw})"
-                    f"  {rate:.0f} images/s  {timedelta(seconds=round(left))} left"
-                )
-                write_curves(writer, step, errors, rate, draw_test_crops(session, test))
-                losses, training_seconds = [], 0.0
-        except KeyboardInterrupt as stop:
-            step = session.run(tf.train.get_global_step())
-            if losses and is_finite(session):
-                save(savers[LAST], session, models, LAST, step)
-            stop.add_note(f" at step {step}; the same command goes on from {models}")
+            savers = {LAST: run_saver, BEST: best_saver}
+            return run_steps(
+                session, cluster, training, test, savers, writer, models, start, steps, batch_size, best_nme
+            )
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+            check_records(train_paths, test_paths)  # names the damaged one
             raise
+
+
+def run_steps(session, cluster, training, test, savers, writer, models, start, steps, batch_size, best_nme):
+    """The loop of train(), from step `start` to `steps`: returns the lowest test NME (box).
+
+    Args:
+        training: Training.
+        test: TestSet.
+        savers: dict of LAST and BEST to the tf.train.Saver of each.
+        writer: tf.summary.FileWriter; used by the first task alone.
+        best_nme: the lowest so far.
+    """
+    curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", value) for name, value in training.scalars.items()])
+    losses, seconds, began = [], 0.0, time.monotonic()
+    saved = began
+    try:
+        for step in tqdm(range(start + 1, steps + 1), "step", steps, initial=start, disable=None):
+            at = time.monotonic()
+            fetches = training.step, training.scalars, curves if step % CURVE_STEPS == 0 else ()
+            _, scalars, curve = cluster.run(session, fetches)
+            seconds += time.monotonic() - at
+            losses.append(scalars["loss"])
+            due = is_due(step, steps, time.monotonic() - saved)
+            if not np.isfinite(scalars["total"]) or due and not is_finite(session):
+                rate = scalars["learning_rate"]
+                raise UserError(
+                    f"the loss is {scalars['total']} at step {step}, at a learning rate of {rate:.2g}: try a lower"
+                    f" --learning_rate; the last checkpoint before it is {find_whole(models, LAST) or 'none'}"
+                )
+            if curve and cluster.is_first:
+                writer.add_summary(curve, step)
+            if not (due and cluster.is_first):
+                continue
+
+            save(savers[LAST], session, models, LAST, step)
+            saved = time.monotonic()
+            errors = measure(session, test)
+            if errors.box < best_nme:  # by the box, because the inter-ocular distance of a profile is next to nothing
+                best_nme = errors.box
+                save(savers[BEST], session, models, BEST, step)
+            left = (time.monotonic() - began) / (step - start) * (steps - step)
+            report(writer, step, np.mean(losses), errors, len(losses) * batch_size * cluster.tasks / seconds, left)
+            write_picture(writer, step, draw_test_crops(session, test))
+            losses, seconds = [], 0.0
+    except KeyboardInterrupt as stop:
+        step = session.run(tf.train.get_global_step())
+        if losses and cluster.is_first and is_finite(session):
+            save(savers[LAST], session, models, LAST, step)
+        stop.add_note(f" at step {step}; the same command continues from {models}")
+        raise
     return best_nme
 
 
-def work(cluster, data, recipe, network, steps, batch_size, seed, skip_damaged=False):
-    """Gives the chief of a cluster the gradients of batches of its own; the others are as train's.
-
-    Args:
-        cluster: Cluster of a worker.
-    """
-    paths = cluster.share(find_records(data, "train"))
-    damaged = [] if skip_damaged else None
-    summary = check_records(paths, [], damaged)
-    run = describe(recipe, network, summary, steps, batch_size, seed)
-    start = cluster.join(run)
-    with cluster.graph():
-        add_run(cluster, paths, recipe, network, steps, batch_size, seed, start, summary, bool(damaged))
-        cluster.follow(steps, run)
+# Beside the run
 
 
-def write_curves(writer, step, errors, rate, sheet):
-    """Writes for TensorBoard what is measured now and then.
+def describe_run(recipe, network, manifest, steps, batch_size, seed):
+    """What a run is started with, for run.json: dict."""
+    choices = recipe._asdict()
+    run = {"recipe": choices.pop("name"), "network": network, "landmark_type": manifest.landmark_type, **choices}
+    return run | {"steps": steps, "batch_size": batch_size, "seed": seed}
+
+
+def check_init(init, run):
+    """Raises UserError if the checkpoint to start from, if any, is of another network or landmark type than the run."""
+    known = read_run(init) if init else {}
+    for name in "network", "landmark_type":
+        if known.get(name, run[name]) != run[name]:
+            raise UserError(
+                f"{init} has {name} {known[name]}, not {run[name]}: give another --network, or records of the same"
+            )
+
+
+@contextlib.contextmanager
+def open_logs(models, start, cluster):
+    """A tf.summary.FileWriter, for the first task, that continues the curves of a folder from a step."""
+    if not cluster.is_first:
+        yield None
+        return
+    with tf.summary.FileWriter(str(models / "logs")) as writer:
+        # TensorBoard drops what a killed run wrote after this step.
+        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start)
+        yield writer
+
+
+def report(writer, step, loss, errors, rate, left):
+    """Prints a line, and writes the same numbers for TensorBoard.
 
     Args:
         writer: tf.summary.FileWriter.
         step: int.
+        loss: mean training loss since the line before.
         errors: TestErrors.
         rate: images a second.
-        sheet: uint8 [H, W, 3], BGR, the picture of draw_test_crops.
+        left: seconds to the end of the run.
     """
+    by_yaw = ", ".join(f"{yaw_bin}: {error:.2%}" for yaw_bin, error in errors.by_yaw.items())
+    tqdm.write(
+        f"step {step}  loss {loss:.5f}  test loss {errors.loss:.5f}  test NME {errors.inter_ocular:.2%},"
+        f" box {errors.box:.2%} (yaw {by_yaw})  {rate:.0f} images/s  {timedelta(seconds=round(left))} left"
+    )
     numbers = {
         "test/loss": errors.loss,
         "test/nme_inter_ocular": errors.inter_ocular,
         "test/nme_box": errors.box,
         "train/images_per_second": rate,
-    } | {f"test/nme_box_yaw_{side}": error for side, error in errors.by_yaw.items()}
+    } | {f"test/nme_box_yaw_{yaw_bin}": error for yaw_bin, error in errors.by_yaw.items()}
     values = [tf.Summary.Value(tag=tag, simple_value=number) for tag, number in numbers.items()]
+    writer.add_summary(tf.Summary(value=values), step)
+
+
+def write_picture(writer, step, sheet):
+    """Writes a picture, uint8 [H, W, 3], BGR, for TensorBoard, as test/crops."""
     jpeg = cv2.imencode(".jpg", sheet)[1].tobytes()
     picture = tf.Summary.Image(encoded_image_string=jpeg, height=sheet.shape[0], width=sheet.shape[1])
-    values.append(tf.Summary.Value(tag="test/crops", image=picture))
-    writer.add_summary(tf.Summary(value=values), step)
+    writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="test/crops", image=picture)]), step)
+
+
+# The command line
 
 
 def _number(kind, low, high=math.inf):
@@ -273,20 +360,19 @@ def parse_args():
     count, positive, share = _number(int, 1), _number(float, 1e-12), _number(float, 1e-12, 1)
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder of the records (data)")
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints, logs (models)")
-    parser.add_argument("--recipe", choices=RECIPES, default="default", help="original: as contract 5 (default)")
+    parser.add_argument("--recipe", choices=RECIPES, default="default", help="original: that of TF-Slim (default)")
     parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"of senet.py ({DEFAULT_NETWORK})")
     parser.add_argument(
-        "--init", type=prefix_of, metavar="PREFIX", help="a checkpoint whose weights a new run starts with"
+        "--init", type=prefix_of, metavar="PREFIX", help="checkpoint whose weights a new run starts with"
     )
-    parser.add_argument("--skip_damaged", action="store_true", help="leave out damaged records, rather than stop")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
     parser.add_argument("--seed", type=_number(int, 0), default=0, help="of initial values, order, dropout (0)")
     chosen = {
-        "learning_rate": (positive, "Adam's, at its highest"),
+        "learning_rate": (positive, "maximum of Adam's"),
         "decay_steps": (count, "steps between two decays"),
         "decay_rate": (share, "factor of a decay"),
-        "keep_prob": (share, "share of units that dropout keeps"),
+        "keep_prob": (share, "fraction of units that dropout keeps"),
         "weight_decay": (_number(float, 0), "factor of the L2 sum"),
     }
     for name, (kind, text) in chosen.items():
@@ -297,24 +383,18 @@ def parse_args():
     return args, RECIPES[args.recipe]._replace(**given)
 
 
-@one_line
+@command
 def main():
     args, recipe = parse_args()
-    tf.logging.set_verbosity(tf.logging.ERROR)
+    print(f"training {args.network} on {args.data}, on {describe_device()}")
     try:
         cluster = find_cluster()
-        run = args.steps, args.batch_size, args.seed
-        if cluster.task == "worker":
-            return work(cluster, args.data, recipe, args.network, *run, args.skip_damaged)
-        if cluster.task == "ps":
-            with cluster.graph():
-                return cluster.follow(args.steps)
-        with alone(args.models), cluster.graph():
-            run += args.init, args.skip_damaged, cluster
-            best_nme = train(args.data, args.models, recipe, args.network, *run)
-    except tf.errors.OpError as error:  # a full disk, a folder that is not ours to write
-        raise ValueError(reason_of(error)) from None
-    if best_nme is None:
+        with lock_models(args.models) if cluster.is_first else contextlib.nullcontext(), tf.Graph().as_default():
+            run = args.steps, args.batch_size, args.seed
+            best_nme = train(args.data, args.models, recipe, args.network, *run, args.init, cluster)
+    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:  # disk or memory full
+        raise UserError(reason_of(error)) from None
+    if best_nme is None or not cluster.is_first:
         return
     print(f"best checkpoint {find_whole(args.models, BEST)}, test NME {best_nme:.2%} (box)")
     given = [name for name in ("data", "models") if getattr(args, name) != Path(name)]

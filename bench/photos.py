@@ -23,9 +23,9 @@ from tqdm import tqdm
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from landmark.annotations import find_annotations, split_faces  # noqa: E402
 from landmark.detectors import load_detector  # noqa: E402
-from landmark.ending import one_line  # noqa: E402
+from landmark.cli import command  # noqa: E402
 from landmark.files import read_picture  # noqa: E402
-from landmark.find import bounds, default_pb, detect_faces, load_graph, match_box, turn_picture  # noqa: E402
+from landmark.inference import bounds, default_pb, detect_faces, load_graph, match_box, turn_picture  # noqa: E402
 from landmark.formats import FORMATS, read_points  # noqa: E402
 from landmark.points import crop_box, nme  # noqa: E402
 
@@ -66,7 +66,7 @@ def find_turned(session, detector, photos, angle):
     return np.array(errors), others, np.array(seconds)
 
 
-@one_line
+@command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="as of evaluate.py")

@@ -29,7 +29,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from landmark.annotations import REAL_SET, find_annotations, read_faces, split_faces  # noqa: E402
 from landmark.augment import augment_batch  # noqa: E402
 from landmark.checkpoints import RUN  # noqa: E402
-from landmark.ending import one_line  # noqa: E402
+from landmark.cli import command  # noqa: E402
 from landmark.export import FORMATS, PB, freeze  # noqa: E402
 from landmark.points import IMAGE_SIZE  # noqa: E402
 from landmark.recipe import DEFAULT, ORIGINAL  # noqa: E402
@@ -48,15 +48,15 @@ VARIANTS = {
     "the default recipe": (DEFAULT, 32),
     "plain initial values": (DEFAULT._replace(awake=False), 32),
     "1,024 units at Xavier's scale": (DEFAULT._replace(hidden_scale=1, hidden_mean=0.5), 32),
-    "fully connected layers at the full learning rate": (DEFAULT._replace(connected_rate=1), 32),
+    "fully connected layers at the full learning rate": (DEFAULT._replace(fc_lr_multiplier=1), 32),
     "weight decay 1e-5": (DEFAULT._replace(weight_decay=1e-5), 32),
-    "moving averages not debiased": (DEFAULT._replace(debias=False), 32),
-    "no averaging of weights": (DEFAULT._replace(average_decay=0), 32),
+    "moving averages not debiased": (DEFAULT._replace(bn_decay_warmup=False), 32),
+    "no averaging of weights": (DEFAULT._replace(ema_decay=0), 32),
     "mean squared error": (DEFAULT._replace(loss="l2"), 32),
     "Wing loss": (DEFAULT._replace(loss="wing"), 32),
-    "no augmentation but the mirror": (DEFAULT._replace(growth_steps=math.inf), 32),
-    "all the augmentation from the first step": (DEFAULT._replace(growth_steps=1e-9), 32),
-    "the learning rate falling from the first step on": (DEFAULT._replace(anneal_from=0), 32),
+    "no augmentation but the mirror": (DEFAULT._replace(augment_ramp_steps=math.inf), 32),
+    "all the augmentation from the first step": (DEFAULT._replace(augment_ramp_steps=1e-9), 32),
+    "the learning rate falling from the first step on": (DEFAULT._replace(cosine_start=0), 32),
     "batch 16": (DEFAULT, 16),
     "the original recipe": (ORIGINAL, 32),
 }
@@ -163,7 +163,7 @@ def time_training(networks, records):
     runs = {}
     for network in networks:
         with tf.Graph().as_default():
-            training = _training(DEFAULT, network, BATCH, 10**6, 0, records, started=DEFAULT.growth_steps)
+            training = _training(DEFAULT, network, BATCH, 10**6, 0, records, started=DEFAULT.augment_ramp_steps)
             session = tf.Session()
             session.run(tf.global_variables_initializer())
         runs[network] = functools.partial(session.run, training.step)
@@ -205,7 +205,7 @@ def bench_recipe(records):
         print(f"| {name} | {' | '.join(f'{error:.2%}' for error in errors)} |", flush=True)
 
 
-@one_line
+@command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET, metavar="DIR", help=f"({REAL_SET})")

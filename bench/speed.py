@@ -32,9 +32,9 @@ import tensorflow.compat.v1 as tf
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from landmark.annotations import CORES, REAL_SET, SAMPLE_SET, find_annotations, read_face, read_faces, split_faces  # noqa: E402
 from landmark.augment import augment_batch  # noqa: E402
-from landmark.ending import one_line  # noqa: E402
+from landmark.cli import command  # noqa: E402
 from landmark.export import FORMATS, open_pb  # noqa: E402
-from landmark.find import default_pb, load_graph  # noqa: E402
+from landmark.inference import default_pb, load_graph  # noqa: E402
 from landmark.points import IMAGE_SIZE, LANDMARKS  # noqa: E402
 from landmark.recipe import DEFAULT, ORIGINAL  # noqa: E402
 from landmark.records import read_batches, to_record, write_records  # noqa: E402
@@ -65,7 +65,7 @@ def original_input(paths):
 
 def augment_fully(number, *batch):
     """augment_batch of the default recipe, at its full strength."""
-    return augment_batch(DEFAULT, 0, DEFAULT.growth_steps + number, *batch)
+    return augment_batch(DEFAULT, 0, DEFAULT.augment_ramp_steps + number, *batch)
 
 
 def train_windows(design, paths, pipe):
@@ -366,7 +366,7 @@ def bench_web(pb, batch):
         print(f"| ONNX Runtime Web | 1 | {ms:.2f} | {rate:.0f} | |")
 
 
-@one_line
+@command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET if REAL_SET.is_dir() else SAMPLE_SET, metavar="DIR")

@@ -17,11 +17,11 @@ from fit_head import aside, fit_head, see  # noqa: E402  # first: it sets how ma
 
 import numpy as np  # noqa: E402  # isort: skip
 
-from landmark.annotations import find_annotations, identify  # noqa: E402
-from landmark.ending import one_line  # noqa: E402
-from landmark.formats import KINDS, read_points  # noqa: E402
+from landmark.annotations import find_annotations, identity_keys  # noqa: E402
+from landmark.cli import command  # noqa: E402
+from landmark.formats import LANDMARK_TYPES, read_points  # noqa: E402
 from landmark.points import JAW  # noqa: E402
-from landmark.pose import YAWS  # noqa: E402
+from landmark.pose import YAW_BINS  # noqa: E402
 
 VIEWS = 5  # a face has at least so many
 
@@ -34,11 +34,11 @@ def find_variants(folder):
     """
     faces = {}
     annotations = sorted(find_annotations([folder]), key=lambda annotation: annotation.name)
-    for annotation, face in zip(annotations, identify(annotations), strict=True):
+    for annotation, face in zip(annotations, identity_keys(annotations), strict=True):
         known = read_points(annotation)
-        if len(known) == len(KINDS):
+        if len(known) == len(LANDMARK_TYPES):
             views = faces.setdefault(face, [])
-            views.insert(0 if annotation.name.endswith("_0") else len(views), [known[kind] for kind in KINDS])
+            views.insert(0 if annotation.name.endswith("_0") else len(views), [known[kind] for kind in LANDMARK_TYPES])
     return [np.array(views) for views in faces.values() if len(views) >= VIEWS]
 
 
@@ -89,7 +89,7 @@ def compare(views):
     return answers
 
 
-@one_line
+@command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="300W_LP, with IBUG in it")
@@ -104,7 +104,7 @@ def main():
     print(f"{len(answers)} variants of {len(faces)} faces; mean distance over the face's box\n")
     print("| yaw, degrees | variants | inner points | jaw, pts_2d | jaw, pts_3d |\n|---|---|---|---|---|")
     jaw = np.isin(np.arange(68), np.arange(68)[JAW])
-    for low, high in YAWS:
+    for low, high in YAW_BINS:
         these = (yaws >= low) & ((yaws < high) | (high == 90))
         if these.any():
             parts = distances[these][:, 1, ~jaw], distances[these][:, 0, jaw], distances[these][:, 1, jaw]

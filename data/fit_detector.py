@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.ending import one_line, start_script
+from landmark.cli import command, start_script
 
 if __name__ == "__main__":
     start_script()  # before the imports, which take seconds
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from landmark.annotations import REAL_SET, find_annotations, split_faces
 from landmark.detectors import CASCADE, load_detector
 from landmark.files import read_picture
-from landmark.find import match_box, overlap
+from landmark.inference import match_box, overlap
 from landmark.formats import read_points
 from landmark.points import crop_box, to_crop, to_photo
 
@@ -54,7 +54,7 @@ def match_faces(detector, annotations):
         if best is not None:
             rows.append((i, boxes[best], crop))
     if not rows:
-        raise ValueError("the detector finds none of the faces")
+        raise UserError("the detector finds none of the faces")
     numbers, boxes, crops = zip(*rows, strict=True)
     return np.array(numbers), np.array(boxes, float), np.array(crops, float)
 
@@ -68,7 +68,7 @@ def print_errors(name, boxes, crops):
     print(f"{name:8}{sides} {percentiles} {np.mean(shared):9.3f} {np.percentile(shared, 10):9.3f}")
 
 
-@one_line
+@command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET, metavar="DIR", help=f"({REAL_SET})")

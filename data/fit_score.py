@@ -1,4 +1,4 @@
-"""Fits the score of a face, for the constants of landmark/find.py: to be run again for another landmark.pb.
+"""Fits the score of a face, for the constants of landmark.inference.py: to be run again for another landmark.pb.
 
 Usage:
     python data/fit_score.py --data ~/300W_LP --data ~/AFLW2000
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.ending import one_line, start_script
+from landmark.cli import command, start_script
 
 if __name__ == "__main__":
     start_script()  # before the imports, which take seconds
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from landmark.annotations import find_annotations, split_faces
 from landmark.files import read_picture
-from landmark.find import NUDGE, default_pb, load_graph, look, overlap
+from landmark.inference import NUDGE, default_pb, load_graph, look, overlap
 from landmark.formats import read_points
 from landmark.points import box_corners, crop_box
 
@@ -66,10 +66,10 @@ def fit(faces, others):
         (NO_FACE, STEEPNESS).
 
     Raises:
-        ValueError: faces do not move less than the others, or there is nothing to fit.
+        UserError: faces do not move less than the others, or there is nothing to fit.
     """
     if not faces or not others:
-        raise ValueError(
+        raise UserError(
             f"{len(faces)} faces and {len(others)} boxes beside faces: --data needs photos with room for both"
         )
     moved, counts = np.log([*faces, *others]), np.array([len(faces), len(others)])
@@ -82,11 +82,11 @@ def fit(faces, others):
 
     level, slope = minimize(loss, [0, 0]).x
     if slope >= 0:
-        raise ValueError("this landmark.pb does not tell faces from what is none: train it further")
+        raise UserError("this landmark.pb does not tell faces from what is none: train it further")
     return np.exp(-level / slope), -slope
 
 
-@one_line
+@command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="as of evaluate.py")
@@ -108,7 +108,7 @@ def main():
         print(
             f"{len(moved)} {name}, on the right side of 0.5: {right.mean():.1%}; {percentiles}% move less than {shares}"
         )
-    print(f"landmark/find.py: NO_FACE, STEEPNESS = {middle:.2f}, {steepness:.1f}; examples/web/landmarks.js: NO_FACE")
+    print(f"landmark.inference.py: NO_FACE, STEEPNESS = {middle:.2f}, {steepness:.1f}; examples/web/landmarks.js: NO_FACE")
 
 
 if __name__ == "__main__":

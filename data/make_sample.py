@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.ending import follow_parent, held, one_line, start_script
+from landmark.cli import follow_parent, defer_signals, command, start_script
 
 if __name__ == "__main__":
     start_script()  # before the imports, which take seconds
@@ -475,7 +475,7 @@ def write_face(job):
     return variants
 
 
-@one_line
+@command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "sample", help="folder to make")
@@ -489,7 +489,7 @@ def main():
     if args.seed < 0:
         parser.error(f"--seed must be 0 or more, found {args.seed}")
     if args.out.exists():
-        raise ValueError(f"{args.out} exists: remove it to render again")
+        raise UserError(f"{args.out} exists: remove it to render again")
     total, done, start = args.faces * args.variants, 0, time.time()
     cv2.setNumThreads(1)  # a worker for each core; and a fork does not copy OpenCV's threads: workers would hang
     dressed_head()  # before the fork, so that the workers share it
@@ -497,7 +497,7 @@ def main():
         (partial / SET).mkdir()
         (partial / "landmarks" / SET).mkdir(parents=True)
         jobs = [(partial, args.seed, face, args.variants) for face in range(args.faces)]
-        with held():  # until the workers do not take a signal for theirs
+        with defer_signals():  # until the workers do not take a signal for theirs
             pool = multiprocessing.Pool(initializer=follow_parent)
         with pool:
             for n in pool.imap(write_face, jobs, chunksize=4):

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.ending import follow_parent, held, one_line, start_script
+from landmark.cli import follow_parent, defer_signals, command, start_script
 
 if __name__ == "__main__":
     start_script()  # before the imports, which take seconds
@@ -37,7 +37,7 @@ import cv2  # isort: skip
 import numpy as np  # isort: skip
 from tqdm import tqdm  # isort: skip
 
-from landmark.annotations import CORES, find_annotations, identify
+from landmark.annotations import CORES, find_annotations, identity_keys
 from landmark.files import read_picture, whole_folder
 from landmark.formats import read_points
 
@@ -64,12 +64,12 @@ def find_photos(folders):
     """
     annotations = sorted(find_annotations(folders), key=lambda annotation: annotation.name)
     photos = []
-    for annotation, (_, face) in zip(annotations, identify(annotations), strict=True):
+    for annotation, (_, face) in zip(annotations, identity_keys(annotations), strict=True):
         group, _, stem = annotation.name.rpartition("/")
         if stem.partition("#")[0] in (face, f"{face}_0"):
             photos.append((f"{group}_turned", stem.removesuffix("_0"), annotation))
     if not photos:
-        raise ValueError(
+        raise UserError(
             f"no photo to turn in {folders[0]}: all are turned variants by their names (<face>_1, _2, ...)"
         )
     return photos
@@ -87,10 +87,10 @@ def read_photo(annotation):
         points = known.get("pts_2d", known.get("pts_3d"))
         box = np.sqrt(np.ptp(points, axis=0).prod())
         if box < 20:
-            raise ValueError(f"the face is too small to turn: {box:.0f} pixels")
+            raise UserError(f"the face is too small to turn: {box:.0f} pixels")
         photo, _ = read_picture(path, stored=True)
     except ValueError as error:
-        raise ValueError(f"{annotation.name} of {path}: {error}") from None
+        raise UserError(f"{annotation.name} of {path}: {error}") from None
     if photo.shape[:2] != (SIZE, SIZE):
         zoom, middle = BOX / box, (points.min(0) + points.max(0)) / 2
         shift = SIZE / 2 - zoom * middle
@@ -232,7 +232,7 @@ def turn_faces(photos, out, variants, seed):
         cv2.setNumThreads(1)  # a worker for each core; and a fork does not copy OpenCV's threads: workers would hang
         prior()  # before the fork, so that the workers share it
         jobs = [(partial, *photo, variants, seed) for photo in photos]
-        with held():  # until the workers do not take a signal for theirs
+        with defer_signals():  # until the workers do not take a signal for theirs
             pool = multiprocessing.Pool(CORES, follow_parent)
         with pool:
             faces = tqdm(pool.imap(turn_face, jobs, chunksize=4), total=len(jobs), unit="photo", disable=None)
@@ -242,11 +242,11 @@ def turn_faces(photos, out, variants, seed):
             print(f"{line}; left out", file=sys.stderr)
         written, far = sum(answer for answer in done if isinstance(answer, int)), done.count("far")
         if not written:
-            raise ValueError(f"none of {len(photos)} photos can be turned: {far} look too far aside already")
+            raise UserError(f"none of {len(photos)} photos can be turned: {far} look too far aside already")
     return written, far, len(wrong)
 
 
-@one_line
+@command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -261,7 +261,7 @@ def main():
     if args.seed < 0:
         parser.error(f"--seed must be 0 or more, found {args.seed}")
     if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
-        raise ValueError(f"{args.out} exists: name a new folder with --out")
+        raise UserError(f"{args.out} exists: name a new folder with --out")
     photos = find_photos(args.data)
     written, far, wrong = turn_faces(photos, args.out.resolve(), args.variants, args.seed)
     print(f"{far} photos left out as they are turned over {FARTHEST} degrees, {wrong} for what is wrong with them")

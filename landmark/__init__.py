@@ -1,7 +1,11 @@
-"""What the scripts share."""
+"""68 points on faces: `from landmark import load_model` needs NumPy and OpenCV alone; the scripts share the rest."""
 
 import os
 
-# A picture is refused by the size that it claims, before any of it is decoded: 268 megapixels, 0.8 GB, and phones make
-# 200. OpenCV looks when it is imported.
+# OpenCV refuses larger pictures by their header, before it decodes them: 268 megapixels, 0.8 GB; phones make 200. It
+# reads this when it is imported.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
+
+from landmark.inference import FaceTracker, load_model  # noqa: E402
+
+__all__ = ["FaceTracker", "load_model"]

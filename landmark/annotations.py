@@ -1,8 +1,9 @@
-"""From a folder to its faces: where their photos and landmarks are, who is who, who is for testing."""
+"""From a folder to its faces: their photos and landmarks, which of them are the same face, which are for testing."""
 
 import contextlib
 import hashlib
 import math
+import multiprocessing
 import os
 import re
 from collections import deque, namedtuple
@@ -12,36 +13,36 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from landmark.ending import follow_parent, held
-from landmark.files import read_picture
-from landmark.formats import FORMATS, KINDS, read_points, recognise, source_of
-from landmark.points import JAW, crop_box, crop_face, to_crop
+from landmark.cli import CORES, defer_signals, follow_parent
+from landmark.errors import UserError
+from landmark.formats import FORMATS, find_annotated, read_points, source_of
+from landmark.pictures import read_picture
+from landmark.points import JAW, LANDMARK_TYPES, crop_box, crop_face, to_crop
 from landmark.pose import read_yaw
 
 REAL_SET = Path("data/300W_LP")
 SAMPLE_SET = Path("data/sample")
 TEST_SHARE = 0.1
 MAX_CROP = 10  # times the photo: a larger crop would be black but for a corner, and fill the memory
-MOST_OUTSIDE = 0.5  # of the crop's side: a point that leaves the photo further is not in the photo's pixels
+MAX_OUTSIDE = 0.5  # of the crop's side: a point that leaves the photo further is not in the photo's pixels
 VARIANT = re.compile(r"_\d+$")
 MADE_OF = re.compile("_(Flip|turned)$")  # a set of mirrors; data/turn_faces.py's
 STORED_SIDE = 450  # pixels: the photos of 300W_LP
 REACH = 0.8  # times the diagonal of a crop, from its centre
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has it not
 CHUNK = 16  # faces a worker takes at a time
-CHUNKS_AHEAD = 64  # read before they are written, 90 MB: what two cores read while TensorFlow loads
+CHUNKS_AHEAD = 64  # read before they are written: 90 MB
 
 # name: <SET>/<stem>; crop: uint8 [128, 128, 3]; label: float32 [136], NaN for a point without one; box: (x_min, y_min,
-# x_max, y_max), ints, in pixels of the photo; photo: the bytes of a picture file, empty where there is none; yaw:
-# float, degrees, 0 or more; NaN in records that do not hold it; kind: of the points, of formats.KINDS.
-LabelledFace = namedtuple("LabelledFace", "name crop label box photo yaw kind")
+# x_max, y_max), ints, in pixels of the photo; photo: the bytes of a picture file, or empty; yaw: float, degrees, 0 or
+# more, NaN in records that do not hold it; landmark_type: one of LANDMARK_TYPES.
+AnnotatedFace = namedtuple("AnnotatedFace", "name crop label box photo yaw landmark_type")
 
 
-# Where the faces are, and on which side
+# The faces, and the split
 
 
 def find_annotations(folders):
-    """The faces of folders, each in one of formats.FORMATS.
+    """The annotated faces of folders, each folder in one of formats.FORMATS.
 
     Args:
         folders: Paths; one named twice is taken once.
@@ -51,36 +52,34 @@ def find_annotations(folders):
         record file are not the same face or set.
 
     Raises:
-        ValueError: one is no folder or holds no faces; the message names it.
+        UserError: one is not a folder or holds no faces; the message names it.
     """
     found = []
     for path, folder in {Path(folder).resolve(): folder for folder in folders}.items():
         if not path.is_dir():
-            raise ValueError(
+            raise UserError(
                 f"no data in {folder}: put the photos there as data/README.md says, or render some with"
                 " python data/make_sample.py"
             )
-        name, annotations = recognise(path)
+        name, annotations = find_annotated(path)
         if not annotations:
-            raise ValueError(f"no faces in {folder}: it holds none of {', '.join(FORMATS)} (see data/README.md)")
-        print(f"{len(annotations):,} faces in {folder}: {name}, {_say_kinds(annotations)} points")
+            raise UserError(f"no faces in {folder}: it holds none of {', '.join(FORMATS)} (see data/README.md)")
+        print(f"{len(annotations):,} faces in {folder}: {name}, {_describe_types(annotations)} points")
         found += annotations
     return sorted(found, key=lambda annotation: _hash(annotation.name))
 
 
-def _say_kinds(annotations):
-    """The kinds of points of a face of each set, for the screen."""
-    kinds = set()
+def _describe_types(annotations):
+    """The landmark types of one face of each set, for the screen."""
+    types = set()
     for annotation in {annotation.name.partition("/")[0]: annotation for annotation in annotations}.values():
-        with contextlib.suppress(ValueError):
-            kinds |= read_points(annotation).keys()
-    return " and ".join(kind.removeprefix("pts_").upper() for kind in sorted(kinds)) or "no readable"
+        with contextlib.suppress(UserError):
+            types |= read_points(annotation).keys()
+    return " and ".join(name.removeprefix("pts_").upper() for name in sorted(types)) or "no readable"
 
 
 def split_faces(annotations):
-    """Which faces are for testing.
-
-    All pose variants of a face, its mirror, and all faces of a photo fall on one side.
+    """Chooses the faces for testing. All pose variants of a face, its mirror, and all faces of a photo stay together.
 
     Args:
         annotations: list of Annotation.
@@ -88,38 +87,38 @@ def split_faces(annotations):
     Returns:
         list of bool, True for test: a tenth of the faces, at least one, by the hash of their names.
     """
-    faces = identify(annotations)
+    faces = identity_keys(annotations)
     ordered = sorted(set(faces), key=lambda face: (_hash(face[1]), face))
     test = set(ordered[: max(1, round(TEST_SHARE * len(ordered)))])
     return [face in test for face in faces]
 
 
-def deal(is_test, shards):
-    """Which faces go into which shard: those of either side are dealt out in turn, so that the shards, read in turn,
-    give the faces in the order of one file.
+def assign_shards(is_test, shards):
+    """Assigns faces to shards, those of each split in turn, so that reading a record of each shard in turn gives the
+    order of one file.
 
     Args:
-        is_test: list of bool, of split_faces.
+        is_test: list of bool, from split_faces.
         shards: number of shards.
 
     Returns:
         for each shard a list of positions in is_test.
     """
-    sides = [[i for i, test in enumerate(is_test) if test == side] for side in (False, True)]
-    return [sorted(i for side in sides for i in side[shard::shards]) for shard in range(shards)]
+    splits = [[i for i, test in enumerate(is_test) if test == split] for split in (False, True)]
+    return [sorted(i for split in splits for i in split[shard::shards]) for shard in range(shards)]
 
 
-def identify(annotations):
-    """Whose face each is.
+def identity_keys(annotations):
+    """Identity key of each annotation: the same for all pose variants, mirrors and faces of one photo.
 
-    In a format with variants their number is one or two digits after the last `_`; but not where a whole set has the
-    same stem but for it, or where the numbers go on to three digits: those are numbered faces.
+    In a format with variants, one or two digits after the last `_` are a variant's number; except where all stems of a
+    set differ in that number alone, or where the numbers reach three digits: those are different faces.
 
     Args:
         annotations: list of all Annotations.
 
     Returns:
-        list of (set, stem without the number of a variant), the same for all faces of a photo and for its mirror.
+        list of (set, stem without the variant's number).
     """
     faces, families = [], {}
     for annotation in annotations:
@@ -140,64 +139,65 @@ def _hash(text):
 # Reading a face
 
 
-def read_face(annotation, kind=KINDS[0]):
+def read_face(annotation, landmark_type=LANDMARK_TYPES[0]):
     """Reads and crops one face.
 
     Args:
         annotation: Annotation.
-        kind: of formats.KINDS. Of a face with the other kind alone, the points that both share have labels: all but the
-            jaw (in 300W_LP's IBUG the two jaws are 7% of the box apart even below 30 degrees of yaw, the others equal).
+        landmark_type: one of LANDMARK_TYPES. A face that has only the other type gets labels for the points that both
+            types share, all but the jaw (in 300W_LP's IBUG the two jaws are 7% of the box apart even below 30 degrees
+            of yaw, the others equal).
 
     Returns:
-        LabelledFace.
+        AnnotatedFace.
 
     Raises:
-        ValueError: the face cannot be used; the message names the file and the reason.
+        UserError: the face cannot be used; the message names the file and the reason.
     """
     source = source_of(annotation)
     try:
         known = read_points(annotation)
-        points = known.get(kind, next(iter(known.values())))
+        points = known.get(landmark_type, next(iter(known.values())))
         box = x_min, y_min, x_max, y_max = crop_box(points)
         if x_min >= x_max or y_min >= y_max:
-            raise ValueError("the points span no area: all alike, or on one line")
+            raise UserError("the points span no area: all alike, or on one line")
         source = annotation.photo
         photo, data = read_picture(source, stored=True)
         height, width = photo.shape[:2]
         if x_min >= width or y_min >= height or x_max <= 0 or y_max <= 0:
-            raise ValueError(f"crop {box} lies wholly outside the photo of {width}x{height}")
+            raise UserError(f"crop {box} lies wholly outside the photo of {width}x{height}")
         outside = np.maximum(-points, points - (width, height)) / (x_max - x_min, y_max - y_min)
-        if outside.max() > MOST_OUTSIDE:
-            raise ValueError(f"point {outside.max(1).argmax()} lies far outside the photo of {width}x{height}")
+        if outside.max() > MAX_OUTSIDE:
+            raise UserError(f"point {outside.max(1).argmax()} lies far outside the photo of {width}x{height}")
         if (x_max - x_min) * (y_max - y_min) > MAX_CROP * width * height:
-            raise ValueError(f"crop {box} is over {MAX_CROP} times as large as the photo of {width}x{height}")
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+            raise UserError(f"crop {box} is over {MAX_CROP} times as large as the photo of {width}x{height}")
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
     label = to_crop(points, box).astype(np.float32)
-    if kind not in known:
+    if landmark_type not in known:
         label[JAW] = np.nan
     crop, yaw = crop_face(photo, box), abs(read_yaw(annotation.photo.with_suffix(".mat"), points))
-    return LabelledFace(annotation.name, crop, label.ravel(), *_fit_photo(photo, data, box), yaw, kind)
+    return AnnotatedFace(annotation.name, crop, label.ravel(), *_fit_photo(photo, data, box), yaw, landmark_type)
 
 
 def _fit_photo(photo, data, box):
-    """What a record keeps of a photo: a box in it, and its file.
+    """What a record keeps of a photo: (the box in it, the bytes of a picture file).
 
-    A photo larger than 300W_LP's is cut to what augmentation can reach of it, and scaled; the sides of the box are then
-    whole pixels too, so that the label stays what it is.
+    A photo larger than 300W_LP's is cut to what augmentation can reach, and scaled so that the sides of the box are whole
+    pixels and the label stays the same.
     """
     if max(photo.shape[:2]) <= STORED_SIDE:
         return box, data
     low, high = np.reshape(box, [2, 2])
     sides = high - low
-    # A corner of the crop is half a diagonal away; turned, and each side moved by up to 3 * 5%, it reaches further.
+    # A corner of the crop is half a diagonal away, and further once the crop is turned and its sides are jittered.
     reach = math.ceil(REACH * math.hypot(*sides))
     scale = min(1, STORED_SIDE / (2 * reach))
     stored = np.maximum(1, np.round(scale * sides))
     matrix = np.diag(stored / sides)
     shift = np.round(scale * (reach - sides / 2))  # of the box in the stored photo
     size = round(2 * reach * scale)
-    # cv2.resize, which cuts the crops of contract 2, has pixel centres at halves.
+    # cv2.resize, which cuts the crops, has pixel centres at halves.
     corner, far = np.maximum(0, (low + high) // 2 - 2 * reach), (low + high) // 2 + 2 * reach
     photo = photo[corner[1] : far[1], corner[0] : far[0]]  # smoothing all of it would take longer than reading it
     offset = matrix @ (corner + 0.5 - low) - 0.5 + shift
@@ -207,36 +207,36 @@ def _fit_photo(photo, data, box):
     return tuple(int(side) for side in (*shift, *(shift + stored))), data
 
 
-def _read_chunk(annotations, kind):
+def _read_chunk(annotations, landmark_type):
     faces = []
     for annotation in annotations:
         try:
-            faces.append(read_face(annotation, kind))
-        except ValueError as error:
+            faces.append(read_face(annotation, landmark_type))
+        except UserError as error:
             faces.append(str(error))
     return faces
 
 
-def read_faces(annotations, kind=KINDS[0], workers=CORES, ahead=CHUNKS_AHEAD):
-    """Reads many faces in some processes; the chunks under way are few, however long the list.
+def read_faces(annotations, landmark_type=LANDMARK_TYPES[0], workers=CORES, ahead=CHUNKS_AHEAD):
+    """Reads many faces in several processes, few chunks at a time, however long the list.
 
     Args:
         annotations: list of Annotation.
-        kind: as of read_face.
+        landmark_type: see read_face.
         workers: number of processes.
         ahead: chunks of 16 faces that are read before they are asked for.
 
     Yields:
-        for each, in order, what read_face returns, or the message of its ValueError.
+        for each, in order, what read_face returns, or the message of its UserError.
     """
-    # There is a worker for each core; and a fork does not copy OpenCV's threads: a worker would wait for them for ever.
+    # Each core has a worker; and a fork does not copy OpenCV's threads, for which a worker would wait for ever.
     cv2.setNumThreads(1)
-    with ProcessPoolExecutor(workers, initializer=follow_parent) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), follow_parent) as pool:
         pending = deque()
         try:
             for start in range(0, len(annotations), CHUNK):
-                with held():  # the first call starts the workers, which are not to take a signal for theirs
-                    pending.append(pool.submit(_read_chunk, annotations[start : start + CHUNK], kind))
+                with defer_signals():  # the first call starts the workers, which must not handle a signal as we do
+                    pending.append(pool.submit(_read_chunk, annotations[start : start + CHUNK], landmark_type))
                 if len(pending) > ahead:
                     yield from pending.popleft().result()
             while pending:

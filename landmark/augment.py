@@ -1,9 +1,9 @@
-"""A face moved and lit anew, so that no crop comes twice."""
+"""Augmentation: a face moved and lit anew, so that no crop comes twice."""
 
 import cv2
 import numpy as np
 
-from landmark.files import decode_picture
+from landmark.pictures import decode_picture
 from landmark.points import IMAGE_SIZE, JAW, LANDMARKS, MIRROR, WHOLE_CROP, crop_box, face_box, to_photo
 
 
@@ -11,10 +11,10 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
     """Augments the faces of one batch, the same for the same seed and step.
 
     Args:
-        recipe: Recipe; its turn and shake at full strength from step growth_steps on, less before.
+        recipe: Recipe; rotation, jitter and light reach full strength at step augment_ramp_steps.
         seed: int.
-        step: int, of the training; the faces of the first are plain but for the mirror.
-        images: [N] bytes, the crop of each record; used where the record has no photo that can be read.
+        step: int, of the training; at 0 faces are mirrored and nothing else.
+        images: [N] bytes, the crop of each record, used if the record has no readable photo.
         labels: float32 [N, 136], NaN for a jaw without labels.
         boxes: int64 [N, 4], x_min y_min x_max y_max in pixels of the photo.
         photos: [N] bytes, a picture file each, or empty.
@@ -23,7 +23,7 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
         (crops uint8 [N, 128, 128, 3], labels float32 [N, 136]).
     """
     rng = np.random.default_rng([seed, step])
-    strength = min(1, step / recipe.growth_steps)
+    strength = min(1, step / recipe.augment_ramp_steps)
     crops = []
     for i, (image, photo) in enumerate(zip(images, photos, strict=True)):
         picture, box = decode_picture(photo) if photo else None, boxes[i]
@@ -31,44 +31,47 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
             picture = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
             box = WHOLE_CROP
         points = to_photo(labels[i].reshape(LANDMARKS, 2), box)
-        turn, shake = strength * recipe.turn, strength * recipe.shake
-        crop, points = move_face(picture, points, box, turn, shake, recipe.mirror_shift, rng)
+        rotation_std, box_jitter = strength * recipe.rotation_std, strength * recipe.box_jitter
+        crop, points = move_face(picture, points, box, rotation_std, box_jitter, recipe.mirror_label_shift, rng)
         crops.append(change_light(crop, strength, rng))
         labels[i] = points.ravel()
     return np.array(crops), labels
 
 
-def move_face(photo, points, box, turn, shake, mirror_shift, rng):
-    """Turns, mirrors and cuts a face as contract 2 would cut the turned one, with each side of the box shaken.
+def move_face(photo, points, box, rotation_std, box_jitter, mirror_label_shift, rng):
+    """Turns and mirrors a face and cuts the crop of what results, with each side of its box jittered.
 
     Args:
         photo: uint8 [H, W, 3].
         points: float [68, 2] in pixels of the photo; a jaw without labels is NaN.
-        box: x_min, y_min, x_max, y_max of the crop that contract 2 cuts, in pixels of the photo.
-        turn: degrees, standard deviation of the roll.
-        shake: standard deviation of each side of the box, in its sides.
-        mirror_shift: how far to the right labels lie, in widths of the face: mirrored ones are put there too.
+        box: x_min, y_min, x_max, y_max of the face crop in pixels of the photo.
+        rotation_std: degrees, standard deviation of the roll.
+        box_jitter: standard deviation of each side of the box, in its sides.
+        mirror_label_shift: how far to the right labels lie, in widths of the face; mirrored labels are moved there too.
         rng: numpy Generator.
 
     Returns:
         (crop uint8 [128, 128, 3], points [68, 2] as shares of its sides; a point cut off lies outside 0..1).
     """
     outline = points.copy()
-    if np.isnan(points).any():  # the crop is cut around the ellipse in the face's box then
+    if np.isnan(points).any():  # the crop is then cut around the ellipse in the face's box
         low, high = np.reshape(face_box(box), [2, 2])
         around = np.linspace(0, 2 * np.pi, len(JAW))
         outline[JAW] = (low + high + (high - low) * np.column_stack([np.cos(around), np.sin(around)])) / 2
-    angle = np.deg2rad(turn * np.clip(rng.normal(), -3, 3))
+    angle = np.deg2rad(rotation_std * np.clip(rng.normal(), -3, 3))
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if rng.random() < 0.5:
         rotation = rotation @ np.diag([-1.0, 1.0])
-        points = points[MIRROR] - [2 * mirror_shift * np.ptp(outline[:, 0]), 0]  # to the left: they turn with the photo
+        points = points[MIRROR] - [
+            2 * mirror_label_shift * np.ptp(outline[:, 0]),
+            0,
+        ]  # to the left, as they are mirrored
     points = points @ rotation.T
     low, high = np.array(crop_box(outline @ rotation.T), np.float64).reshape(2, 2)
-    shaken = shake * np.clip(rng.normal(size=[2, 2]), -3, 3) * (high - low)
-    low, high = low + shaken[0], high + shaken[1]
+    jitter = box_jitter * np.clip(rng.normal(size=[2, 2]), -3, 3) * (high - low)
+    low, high = low + jitter[0], high + jitter[1]
     scale = IMAGE_SIZE / (high - low)
-    # cv2.resize, which cuts the crops of contract 2, has pixel centres at halves.
+    # cv2.resize, which cuts the crops, has pixel centres at halves.
     matrix = np.column_stack([scale[:, None] * rotation, scale * (0.5 - low) - 0.5])
     crop = cv2.warpAffine(photo, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=cv2.INTER_LINEAR)
     return crop, (points - low) / (high - low)

@@ -1,4 +1,4 @@
-"""Faces with known points, and how far a network's points are from them: by set, pose, expression and part."""
+"""Predictions on faces with known points, and their errors: by set, pose, expression and part of the face."""
 
 import contextlib
 import heapq
@@ -12,10 +12,9 @@ import numpy as np
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from landmark.annotations import CORES, find_annotations, read_faces
-from landmark.files import decode_picture, read_picture
-from landmark.find import bounds, detect_faces, match_box, predict
+from landmark.errors import UserError
 from landmark.formats import read_points
+from landmark.pictures import decode_picture, read_picture
 from landmark.points import (
     BOX_LIMIT,
     IMAGE_SIZE,
@@ -23,108 +22,48 @@ from landmark.points import (
     LIMIT,
     NME,
     PARTS,
+    bounds,
     crop_box,
     crop_face,
     face_sizes,
+    match_box,
     measure_faces,
     nme,
     to_crop,
     to_photo,
 )
-from landmark.pose import YAWS, estimate_pose, read_pose
-from landmark.records import read_files
+from landmark.pose import YAW_BINS, estimate_pose, read_pose
 
 BATCH = 32
 WORST = 25
-SHAKES, SHAKE = 5, 0.05  # draws a face; standard deviation of each side of the box, in sides of the crop
+SHAKES, SHAKE = 5, 0.05  # jittered crops a face; standard deviation of each side of the box, in sides of the crop
 # Gaps over the length of the nose. In ../shared the lids of half the faces are within 1% of 15.5% apart at any yaw;
 # 2% of the faces are under CLOSED, and one in eight over OPEN.
 CLOSED, OPEN = 0.06, 0.35
 PROTOCOL = (
-    "Protocol: crops of landmark/README.md 2 from the true points; errors in pixels of the photo over |p36 - p45|"
-    f" (inter-ocular) or sqrt(w h) of the points' box; failure above, AUC up to {LIMIT:.0%} inter-ocular and"
-    f" {BOX_LIMIT:.0%} box; nme_inner: points 17 to 67 over the box; yaw: Pose_Para of the MAT file, else estimated"
-    " from the true points; pose: Pose_Para, against the pose estimated from the predicted points;"
-    f" eyes closed, mouth open: lids, or lips, less than {CLOSED:.0%}, or more than {OPEN:.0%}, of"
-    f" |p27 - p33| apart; shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES}"
-    " draws a face, seed 0."
+    "Protocol: face crops cut around the true points; errors in pixels of the photo over |p36 - p45| (inter-ocular) or"
+    f" sqrt(w h) of the points' box; failure above, AUC up to {LIMIT:.0%} inter-ocular and {BOX_LIMIT:.0%} box;"
+    " nme_inner: points 17 to 67 over the box; yaw: Pose_Para of the MAT file, else estimated from the true points;"
+    " pose: Pose_Para, against the pose estimated from the predicted points;"
+    f" eyes closed, mouth open: lids, or lips, less than {CLOSED:.0%}, or more than {OPEN:.0%}, of |p27 - p33| apart;"
+    f" shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES} draws a face, seed 0."
 )
 
-# names: list of <SET>/<stem>; points: float64 [N, 68, 2] in pixels of the photo; boxes: int64 [N, 4], x_min y_min x_max
-# y_max; yaws: float64 [N], degrees, 0 or more; kind: of the points, of formats.KINDS; read: function that yields their
-# LabelledFaces once more, so that no picture stays in memory; annotations: list of Annotation, None for records.
-Faces = namedtuple("Faces", "names points boxes yaws kind read annotations")
+# The faces that predictions are compared with. names: list of <SET>/<stem>; points: float64 [N, 68, 2] in pixels of the
+# photo, NaN for a point without a label; boxes: int64 [N, 4] of the crops, x_min y_min x_max y_max; yaws: float64 [N],
+# degrees, 0 or more; numbers: list of int, the position of each among the faces read.
+GroundTruth = namedtuple("GroundTruth", "names points boxes yaws numbers")
 
-# What one network does. points: float64 [N, 68, 2] in pixels of the photo; errors: NME; shaken: NME of N * SHAKES
-# crops; worst: list of (error, number, crop uint8 [128, 128, 3], its points), worst by the box first.
+# What one model predicts. points: float64 [N, 68, 2] in pixels of the photo; errors: NME; shaken: NME of N * SHAKES
+# crops; worst: list of (error, number, crop uint8 [128, 128, 3], its points), the largest error by the box first.
 Prediction = namedtuple("Prediction", "points errors shaken worst")
-
-
-# Faces
-
-
-def find_folders(folders, kind):
-    """The Faces of folders of annotated photos; one that cannot be used is reported and left out.
-
-    Args:
-        folders: Paths.
-        kind: of the points, as of annotations.read_face.
-
-    Raises:
-        ValueError: none can be used.
-    """
-    annotations = find_annotations(folders)
-
-    def read():
-        with contextlib.closing(read_faces(annotations, kind, ahead=CORES)) as faces:
-            yield from faces
-
-    return _gather(read, folders, annotations)
-
-
-def find_records(paths, skip_damaged=False):
-    """The Faces of record files.
-
-    Args:
-        paths: of the files.
-        skip_damaged: whether damaged records are reported and left out; else they are an error.
-
-    Raises:
-        ValueError: a file is missing, damaged or empty, or its points are not of the others' kind.
-    """
-    damaged = [] if skip_damaged else None
-    faces = _gather(lambda: read_files(paths, damaged=damaged), paths)
-    if damaged:
-        print(f"{len(damaged)} damaged records are left out, the first of them {damaged[0]}", file=sys.stderr)
-    return faces
-
-
-def _gather(read, sources, annotations=None):
-    rows, usable = [], []
-    for i, face in enumerate(tqdm(read(), "read", unit="face", disable=None)):
-        if isinstance(face, str):
-            print(f"{face}; left out", file=sys.stderr)
-        else:
-            rows.append((face.name, face.label, face.box, face.yaw, face.kind))
-            usable.append(i)
-    if not rows:
-        raise ValueError(f"no face in {', '.join(map(str, sources))}")
-    names, labels, boxes, yaws, kinds = zip(*rows, strict=True)
-    boxes = np.array(boxes, np.int64)
-    points = to_photo(np.array(labels, np.float64).reshape(-1, LANDMARKS, 2), boxes)
-    yaws = np.array([abs(estimate_pose(points[i])[0]) if np.isnan(yaw) else yaw for i, yaw in enumerate(yaws)])
-
-    def read_usable():
-        return (face for face in read() if not isinstance(face, str))
-
-    return Faces(names, points, boxes, yaws, kinds[0], read_usable, annotations and [annotations[i] for i in usable])
 
 
 def shake_box(face, shakes):
     """A face cut by boxes that are a little off.
 
     Args:
-        face: LabelledFace.
+        face: AnnotatedFace.
         shakes: float [K, 4], how far each side of its box is moved, in its sides.
 
     Returns:
@@ -144,61 +83,106 @@ def shake_box(face, shakes):
 # Predictions
 
 
-def predict_points(session, crops, boxes):
-    """Predicted points, float64 [N, 68, 2] in pixels of the photo."""
-    return to_photo(predict(session, crops).reshape(-1, LANDMARKS, 2), boxes)
+def predict_points(predict, crops, boxes):
+    """Predicted points, float64 [N, 68, 2] in pixels of the photo; predict: function of crops, see runtimes.py."""
+    return to_photo(predict(crops).reshape(-1, LANDMARKS, 2).astype(np.float64), boxes)
 
 
-def predict_faces(session, faces):
-    """Predicts every face once with its true crop and SHAKES times with a shaken one.
+def predict_faces(models, faces, landmark_types, total=None):
+    """Reads faces once and predicts each with every model, from its true crop and from SHAKES jittered ones.
 
     Args:
-        session: tf.Session on a graph of find.load_graph.
-        faces: Faces.
+        models: dict of a name to a function of crops, see runtimes.py.
+        faces: iterable of AnnotatedFace; or of str, which says why a face cannot be used, and is printed.
+        landmark_types: dict of a model's name to the landmark type it was trained on, one of LANDMARK_TYPES.
+        total: number of faces, for the progress bar, or None.
 
     Returns:
-        Prediction.
+        (GroundTruth, dict of a name to its Prediction).
+
+    Raises:
+        UserError: a model was trained on another landmark type, or no face can be used.
     """
-    count = len(faces.names)
-    shakes = np.random.default_rng(0).normal(0, SHAKE, [SHAKES, count, 4])
-    predicted, errors, shaken, worst, batch = [], [], [], [], []
-    for i, face in enumerate(tqdm(faces.read(), "predict", count, unit="face", disable=None)):
-        true, box = (np.repeat(rows[i : i + 1], SHAKES, axis=0) for rows in (faces.points, faces.boxes))
-        shaken.append(nme(predict_points(session, *shake_box(face, shakes[:, i])), true, box))
-        batch.append(face.crop)
-        if len(batch) < BATCH and i < count - 1:
-            continue
-        now = slice(i + 1 - len(batch), i + 1)
-        points = predict_points(session, np.array(batch), faces.boxes[now])
-        errors.append(nme(points, faces.points[now], faces.boxes[now]))
-        predicted.append(points)
-        worst += zip(errors[-1].box, range(now.start, now.stop), batch, points, strict=True)
-        worst, batch = heapq.nlargest(WORST, worst, key=lambda row: row[0]), []
-    errors, shaken = (NME(*map(np.concatenate, zip(*parts, strict=True))) for parts in (errors, shaken))
-    return Prediction(np.concatenate(predicted), errors, shaken, worst)
+    rng = np.random.default_rng(0)
+    truths, predictions = [], {name: [] for name in models}
+    numbered = enumerate(tqdm(faces, "evaluate", total, unit="face", disable=None))
+    usable = ((i, face) for i, face in numbered if not _report(face))
+    for batch in iter(lambda: [*itertools.islice(usable, BATCH)], []):
+        numbers, faces = zip(*batch, strict=True)
+        for name, landmark_type in landmark_types.items():
+            if landmark_type != faces[0].landmark_type:
+                raise UserError(
+                    f"{name} was trained on {landmark_type} and these faces have {faces[0].landmark_type}: --points,"
+                    " here and of prepare_tfrecords.py, chooses them"
+                )
+        truth = _gather(numbers, faces)
+        truths.append(truth)
+        crops = np.array([face.crop for face in faces])
+        shaken = [shake_box(face, rng.normal(0, SHAKE, [SHAKES, 4])) for face in faces]
+        shaken_crops, shaken_boxes = map(np.concatenate, zip(*shaken, strict=True))
+        for name, predict in models.items():
+            points = predict_points(predict, crops, truth.boxes)
+            errors = nme(points, truth.points, truth.boxes)
+            again = predict_points(predict, shaken_crops, shaken_boxes)
+            shaken_errors = nme(again, *(rows.repeat(SHAKES, axis=0) for rows in (truth.points, truth.boxes)))
+            first = sum(len(each.names) for each in truths[:-1])
+            worst = zip(errors.box, range(first, first + len(faces)), crops, points, strict=True)
+            before = predictions[name][-1].worst if predictions[name] else []
+            worst = heapq.nlargest(WORST, [*before, *worst], key=lambda row: row[0])
+            predictions[name].append(Prediction(points, errors, shaken_errors, worst))
+    if not truths:
+        raise UserError("none of the faces can be used")
+    names, points, boxes, yaws, numbers = zip(*truths, strict=True)
+    joined = (np.concatenate(rows) for rows in (points, boxes, yaws))
+    truth = GroundTruth(sum(names, []), *joined, sum(numbers, []))
+    return truth, {name: _join(parts) for name, parts in predictions.items()}
 
 
-def detect_points(session, detector, faces):
+def _report(face):
+    """Prints a str, the message about a face that cannot be used; returns whether it was one."""
+    if isinstance(face, str):
+        tqdm.write(f"{face}; left out", file=sys.stderr)
+    return isinstance(face, str)
+
+
+def _gather(numbers, faces):
+    boxes = np.array([face.box for face in faces], np.int64)
+    labels = np.array([face.label for face in faces], np.float64)
+    points = to_photo(labels.reshape(-1, LANDMARKS, 2), boxes)
+    yaws = [
+        abs(estimate_pose(each).yaw) if np.isnan(face.yaw) else face.yaw
+        for each, face in zip(points, faces, strict=True)
+    ]
+    return GroundTruth([face.name for face in faces], points, boxes, np.array(yaws), [*numbers])
+
+
+def _join(parts):
+    points, errors, shaken, worst = zip(*parts, strict=True)
+    errors, shaken = (NME(*map(np.concatenate, zip(*rows, strict=True))) for rows in (errors, shaken))
+    return Prediction(np.concatenate(points), errors, shaken, worst[-1])
+
+
+def detect_points(find_faces, truth, annotations):
     """The faces found in their whole photos.
 
     Args:
-        session: tf.Session on a graph of find.load_graph.
-        detector: of detectors.load_detector.
-        faces: Faces of folders.
+        find_faces: FaceFinder.
+        truth: GroundTruth.
+        annotations: list of the Annotation of each face in it.
 
     Returns:
-        (points float64 [N, 68, 2] in pixels of what faces.points are in, NaN where no face overlaps the true crop;
+        (points float64 [N, 68, 2] in pixels of what truth.points are in, NaN where no face overlaps the true crop;
         their spread, float64 [N, 68], in the same; seconds of each photo, float [N]).
     """
-    points, seconds = np.full(faces.points.shape, np.nan), []
+    points, seconds = np.full(truth.points.shape, np.nan), []
     spreads = np.full(points.shape[:2], np.nan)
-    everyone = enumerate(tqdm(faces.annotations, "detect", unit="face", disable=None))
+    everyone = enumerate(tqdm(annotations, "detect", unit="face", disable=None))
     for photo, some in itertools.groupby(everyone, key=lambda face: face[1].photo):  # a photo's faces come together
         picture, _ = read_picture(photo, stored=True)
         began = time.perf_counter()
         found = []
-        with contextlib.suppress(cv2.error):  # it scales no photo of 20,000x2 pixels
-            found = detect_faces(session, detector, picture)
+        with contextlib.suppress(cv2.error):  # it cannot scale a photo of 20,000x2 pixels
+            found = find_faces(picture)
         seconds.append(time.perf_counter() - began)
         boxes = [bounds(face.points) for face in found]
         for i, annotation in some:
@@ -206,27 +190,27 @@ def detect_points(session, detector, faces):
             box = crop_box(true)
             best = match_box(bounds(true), boxes)
             if best is not None:
-                points[i] = to_photo(to_crop(found[best].points, box), faces.boxes[i])
-                spreads[i] = found[best].spread * (faces.boxes[i][3] - faces.boxes[i][1]) / (box[3] - box[1])
+                points[i] = to_photo(to_crop(found[best].points, box), truth.boxes[i])
+                spreads[i] = found[best].spread * (truth.boxes[i][3] - truth.boxes[i][1]) / (box[3] - box[1])
     return points, spreads, np.array(seconds)
 
 
 # Measures
 
 
-def correlate_spread(points, spreads, faces):
+def correlate_spread(points, spreads, truth):
     """Spearman's rank correlation of spread and true error, both over the size of the face's box.
 
     Args:
-        points, spreads: of detect_points, of the faces that are found.
-        faces: Faces, the same.
+        points, spreads: as detect_points returns them, of the faces that are found.
+        truth: GroundTruth of the same.
 
     Returns:
         (over faces, whose points are averaged; over points), -1..1.
     """
-    errors = np.linalg.norm(points - faces.points, axis=-1)
+    errors = np.linalg.norm(points - truth.points, axis=-1)
     known = np.isfinite(errors)
-    size = face_sizes(faces.points, faces.boxes)[1][:, None]
+    size = face_sizes(truth.points, truth.boxes)[1][:, None]
     errors, spreads = (np.where(known, distances / size, np.nan) for distances in (errors, spreads))
     pairs = (np.nanmean(errors, 1), np.nanmean(spreads, 1)), (errors[known], spreads[known])
     return tuple(float(spearmanr(*pair).statistic) for pair in pairs)
@@ -237,33 +221,33 @@ def measure_some(errors, chosen):
     return measure_faces(NME(*(error[chosen] for error in errors)))
 
 
-def _group_yaws(faces):
-    return {f"yaw {low}-{high}": (low <= faces.yaws) & (faces.yaws < high) for low, high in YAWS}
+def _bin_yaws(truth):
+    return {f"yaw {low}-{high}": (low <= truth.yaws) & (truth.yaws < high) for low, high in YAW_BINS}
 
 
-def measure_groups(prediction, faces):
-    """The measures of one network by set, yaw, expression and part of the face, and under a shaken box.
+def measure_groups(prediction, truth):
+    """The measures of one model by set, yaw, expression and part of the face, and under a shaken box.
 
     Args:
         prediction: Prediction.
-        faces: Faces.
+        truth: GroundTruth.
 
     Returns:
         dict of a group's name to its measures; `yaws` are the means of the three yaws' means, of faces in all of them.
     """
-    groups = {"all": np.ones(len(faces.names), bool)}
-    sets = np.array([name.partition("/")[0] for name in faces.names])
+    groups = {"all": np.ones(len(truth.names), bool)}
+    sets = np.array([name.partition("/")[0] for name in truth.names])
     groups |= {name: sets == name for name in sorted(set(sets))}
-    by_yaw = _group_yaws(faces)
-    lids, lips = measure_gaps(faces.points)
+    by_yaw = _bin_yaws(truth)
+    lids, lips = measure_gaps(truth.points)
     groups |= by_yaw | {"eyes closed": lids < CLOSED, "mouth open": lips > OPEN}
     results = {name: measure_some(prediction.errors, chosen) for name, chosen in groups.items() if chosen.any()}
     if by_yaw.keys() <= results.keys():
         results["yaws"] = {"faces": sum(results[name]["faces"] for name in by_yaw)}
         for measure in "nme_box", "nme_inner":
             results["yaws"][measure] = float(np.mean([results[name][measure] for name in by_yaw]))
-    distances = np.linalg.norm(prediction.points - faces.points, axis=-1)
-    shares = [distances / size[:, None] for size in face_sizes(faces.points, faces.boxes)]
+    distances = np.linalg.norm(prediction.points - truth.points, axis=-1)
+    shares = [distances / size[:, None] for size in face_sizes(truth.points, truth.boxes)]
     for part, lines in PARTS.items():
         indices = sorted({index for line in lines for index in line})
         labelled = np.isfinite(distances[:, indices]).any(1)
@@ -273,20 +257,21 @@ def measure_groups(prediction, faces):
     return results | {"shaken": measure_faces(prediction.shaken)}
 
 
-def measure_poses(points, faces):
+def measure_poses(points, truth, annotations):
     """How far the poses of predicted points are off those that MAT files give.
 
     Args:
-        points: float64 [N, 68, 2], as of Prediction.
-        faces: Faces of folders.
+        points: float64 [N, 68, 2], see Prediction.
+        truth: GroundTruth.
+        annotations: list of the Annotation of each face in it.
 
     Returns:
-        dict of a yaw's group, where it has faces with such a file, to the mean errors of yaw, pitch and roll, degrees.
+        dict of each yaw bin that has faces with such a file to the mean errors of yaw, pitch and roll, degrees.
     """
-    true = np.array([read_pose(annotation.photo.with_suffix(".mat")) for annotation in faces.annotations])
+    true = np.array([read_pose(annotation.photo.with_suffix(".mat")) for annotation in annotations])
     off = np.abs((np.array([estimate_pose(face) for face in points]) - true + 180) % 360 - 180)
     known = np.isfinite(off).all(1)
-    groups = _group_yaws(faces).items()
+    groups = _bin_yaws(truth).items()
     return {name: off[chosen & known].mean(0).tolist() for name, chosen in groups if (chosen & known).any()}
 
 

@@ -11,11 +11,11 @@ from xml.parsers import expat
 
 import numpy as np
 
+from landmark.errors import UserError
 from landmark.mat import read_mat
-from landmark.points import LANDMARKS
+from landmark.points import LANDMARK_TYPES, LANDMARKS
 
 PLACEHOLDERS = 0, -1  # x and y of points that were not found, in some sets
-KINDS = "pts_2d", "pts_3d"  # the jaw on the visible outline; where the jaw is, behind the cheek of a turned head
 PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".JPG", ".PNG", ".JPEG"
 TEXT = {"encoding": "utf-8-sig", "errors": "surrogateescape"}  # spreadsheets put a mark first; names may be any bytes
 # The 98 points of WFLW that are the 68: every other one of the jaw; the upper edge of each brow; the nose; the corners
@@ -36,7 +36,7 @@ Row = namedtuple("Row", "path line numbers")
 Format = namedtuple("Format", "find read origin variants")
 
 
-def recognise(folder):
+def find_annotated(folder):
     """The faces of a folder.
 
     Args:
@@ -46,13 +46,13 @@ def recognise(folder):
         (the name of its format, list of Annotation); (None, []) where it holds none of FORMATS.
 
     Raises:
-        ValueError: a list of faces cannot be read; the message names it.
+        UserError: a list of faces cannot be read; the message names it.
     """
     for name, form in FORMATS.items():
         try:
             found = [Annotation(*face, name) for face in form.find(folder)]
         except OSError as error:
-            raise ValueError(f"{error.filename}: cannot be read: {error.strerror}") from None
+            raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
         if found:
             return name, found
     return None, []
@@ -62,24 +62,24 @@ def read_points(annotation):
     """The landmarks of a face, of each kind that is known.
 
     Returns:
-        dict of one of KINDS to float64 [68, 2], x and y in pixels of the photo, whose first is 0, 0.
+        dict of one of LANDMARK_TYPES to float64 [68, 2], x and y in pixels of the photo, whose first is 0, 0.
 
     Raises:
-        ValueError: they cannot be read, are of another number, not finite, or not all there.
+        UserError: they cannot be read, are of another number, not finite, or not all there.
     """
     form = FORMATS[annotation.format]
     try:
         known = form.read(annotation.points)
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
+        raise UserError(f"cannot be read: {error.strerror}") from None
     found = {}
     for kind, points in known.items():
         if points.shape != (LANDMARKS, 2) or points.dtype.kind not in "fiu":
-            raise ValueError(f"{kind} is {points.dtype} {list(points.shape)}, not numbers [{LANDMARKS}, 2]")
+            raise UserError(f"{kind} is {points.dtype} {list(points.shape)}, not numbers [{LANDMARKS}, 2]")
         if not np.isfinite(points).all():
-            raise ValueError(f"{kind} holds NaN or infinite points")
+            raise UserError(f"{kind} holds NaN or infinite points")
         if (empty := np.isin(points, PLACEHOLDERS).all(-1)).any():
-            raise ValueError(f"point {empty.argmax()} of {kind} is no place but a placeholder: {points[empty][0]}")
+            raise UserError(f"point {empty.argmax()} of {kind} is a placeholder, not a position: {points[empty][0]}")
         found[kind] = points.astype(np.float64) - form.origin
     return found
 
@@ -100,9 +100,9 @@ def _find_300w_lp(folder):
 
 
 def _read_300w_lp(path):
-    mat = read_mat(path, KINDS)
+    mat = read_mat(path, LANDMARK_TYPES)
     if "pts_2d" not in mat:
-        raise ValueError("no pts_2d in the MAT file")
+        raise UserError("no pts_2d in the MAT file")
     return mat
 
 
@@ -110,7 +110,7 @@ def _find_fits(name, folder):
     paths = sorted(folder.rglob("*.mat"))
     for path in paths:
         if path.with_suffix(".jpg").exists():
-            with contextlib.suppress(ValueError):  # the first readable one tells what all are
+            with contextlib.suppress(UserError):  # the first readable one tells what all are
                 if name in read_mat(path, [name]):
                     yield from ((f"{path.parent.name}/{path.stem}", path, path.with_suffix(".jpg")) for path in paths)
                 return
@@ -119,7 +119,7 @@ def _find_fits(name, folder):
 def _read_fit(name, kind, path):
     mat = read_mat(path, [name])
     if name not in mat:
-        raise ValueError(f"no {name} in the MAT file")
+        raise UserError(f"no {name} in the MAT file")
     return {kind: mat[name][:2].T}  # pt3d_68 has the depth too
 
 
@@ -145,7 +145,7 @@ def _read_row(count, chosen, row):
     """The chosen ones of the `count` points of a Row."""
     points = _read_numbers(row.numbers.split())
     if len(points) != count:
-        raise ValueError(f"{len(points)} points, not {count}")
+        raise UserError(f"{len(points)} points, not {count}")
     return {"pts_2d": points[chosen]}
 
 
@@ -153,7 +153,7 @@ def _read_numbers(words):
     try:
         return np.array(words, np.float64).reshape(-1, 2)
     except ValueError:
-        raise ValueError("the points are not pairs of numbers") from None
+        raise UserError("the points are not pairs of numbers") from None
 
 
 class _Photos:
@@ -224,14 +224,14 @@ def _read_imglab(path):
             faces[-1][2][int(number) if number.isdecimal() else number] = attributes.get("x"), attributes.get("y")
 
     def refuse(*_):  # entities can grow without end
-        raise ValueError("it defines entities")
+        raise UserError("it defines entities")
 
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EntityDeclHandler = start, refuse
     try:
         parser.Parse(path.read_bytes(), True)
-    except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an encoding that Python lacks
-        raise ValueError(f"{path}: not a readable XML file: {error}") from None
+    except (expat.ExpatError, UserError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
+        raise UserError(f"{path}: not a readable XML file: {error}") from None
     return [face for face in faces if face[2]]
 
 
@@ -250,7 +250,7 @@ def _find_csv(folder):
                         numbers = " ".join(row[name] or "none" for name in names)
                         yield from photos.add(row["picture"], path, rows.line_num, numbers)
             except csv.Error as error:
-                raise ValueError(f"{path}, line {rows.line_num}: {error}") from None
+                raise UserError(f"{path}, line {rows.line_num}: {error}") from None
 
 
 _read_68 = functools.partial(_read_row, LANDMARKS, slice(None))

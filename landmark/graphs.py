@@ -5,8 +5,9 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 
-from landmark.points import IMAGE_SIZE, LANDMARKS
-from senet import INPUT_NAME, OUTPUT_NAME
+from landmark.errors import UserError
+from landmark.points import IMAGE_SIZE, LANDMARK_TYPES, LANDMARKS
+from landmark.runtimes import INPUT_NAME, OUTPUT_NAME
 
 # What TensorFlow 1.4, OpenCV and the converters all read; the last three are of heat maps alone.
 PLAIN_OPS = set(
@@ -18,6 +19,33 @@ KNOWN_OPS = PLAIN_OPS | set("AddV2 FusedBatchNorm FusedBatchNormV2 FusedBatchNor
 MOST = 2**26  # bytes of a tensor, for one crop, and of the file; the original's have 2 and 4 MB
 MOST_NUMBERS = MOST // 8  # whatever their type
 ONE_CROP = [1, IMAGE_SIZE, IMAGE_SIZE, 3]
+TYPE_ATTRIBUTE = "_points"  # of the input: the landmark type; readers pass over attributes that begin with _
+
+
+def load_graph(path):
+    """Loads a frozen graph as any other program would.
+
+    Args:
+        path: of landmark.pb.
+
+    Returns:
+        tf.Graph that holds INPUT_NAME and OUTPUT_NAME.
+
+    Raises:
+        UserError: see read_graph.
+    """
+    definition = read_graph(path)
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+    return graph
+
+
+def landmark_type_of(graph):
+    """The landmark type (one of points.LANDMARK_TYPES) that a graph was trained on, as freeze_graph.py notes it."""
+    try:
+        return graph.get_tensor_by_name(INPUT_NAME).op.get_attr(TYPE_ATTRIBUTE).decode()
+    except ValueError:  # no such attribute: frozen before there was a choice
+        return LANDMARK_TYPES[0]
 
 
 def read_graph(path):
@@ -30,26 +58,26 @@ def read_graph(path):
         tf.GraphDef that can be imported and holds INPUT_NAME and OUTPUT_NAME.
 
     Raises:
-        ValueError: the file is missing or no graph, lacks the two names, was frozen in training mode, or holds an op
+        UserError: the file is missing or no graph, lacks the two names, was frozen in training mode, or holds an op
             that is not of KNOWN_OPS, a control input, a function or a tensor of over 64 MiB; the message names the file
             and the op.
     """
     advice = "write one with python freeze_graph.py"
     try:
         if Path(path).stat().st_size > MOST:
-            raise ValueError(f"{path} has over {MOST >> 20} MiB, too many for a landmark.pb: {advice}")
+            raise UserError(f"{path} has over {MOST >> 20} MiB, too many for a landmark.pb: {advice}")
         definition = tf.GraphDef.FromString(Path(path).read_bytes())
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; python freeze_graph.py writes it") from None
+        raise UserError(f"cannot read {path}: {error.strerror}; python freeze_graph.py writes one") from None
     except DecodeError:
-        raise ValueError(f"{path} is not a frozen graph: {advice}") from None
+        raise UserError(f"{path} is not a frozen graph: {advice}") from None
     for node in definition.node:  # a training graph loads everywhere, and its points are off by a quarter
         is_norm = node.op.startswith("FusedBatchNorm")
         if node.op == "RandomUniform" or is_norm and ("is_training" not in node.attr or node.attr["is_training"].b):
-            raise ValueError(f"{path} is a frozen training graph ({node.name[:99]!r}): {advice}")
+            raise UserError(f"{path} is a frozen training graph ({node.name[:99]!r}): {advice}")
     harms = (f"{node.name[:99]!r} {harm}" for node in definition.node if (harm := _harm(node)))
     if harm := "it holds functions" if definition.library.ByteSize() else next(harms, None):
-        raise ValueError(f"{path} is refused, as it may do more than find points: {harm}; {advice}")
+        raise UserError(f"{path} is refused, as it may do more than find points: {harm}; {advice}")
 
     one = tf.GraphDef.FromString(definition.SerializeToString())
     for node in one.node:
@@ -58,20 +86,20 @@ def read_graph(path):
     try:
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(one, name="")
-    except (ValueError, tf.errors.OpError):
-        raise ValueError(f"{path} is not a frozen graph: {advice}") from None
+    except (ValueError, tf.errors.OpError):  # TensorFlow's own
+        raise UserError(f"{path} is not a frozen graph: {advice}") from None
     for op in graph.get_operations():
         for result in op.outputs[:1]:  # the others are of batch norms in training
             numbers = result.shape.num_elements()
             if not 0 < (numbers or 0) <= MOST_NUMBERS:  # of none, some ops divide by zero
-                raise ValueError(f"{path} is refused: {op.name[:99]!r} makes a {op.type} of {result.shape}; {advice}")
+                raise UserError(f"{path} is refused: {op.name[:99]!r} makes a {op.type} of {result.shape}; {advice}")
     for name, shape in (INPUT_NAME, ONE_CROP), (OUTPUT_NAME, [1, 2 * LANDMARKS]):
         try:
             tensor = graph.get_tensor_by_name(name)
         except KeyError:
             tensor = None
         if tensor is None or tensor.dtype != tf.float32 or tensor.shape != shape:
-            raise ValueError(f"{path} has no {name} of float32 {shape}: it is the graph of another network")
+            raise UserError(f"{path} has no {name} of float32 {shape}: it is the graph of another network")
     return definition
 
 

@@ -9,12 +9,14 @@ import zlib
 
 import numpy as np
 
+from landmark.errors import UserError
+
 MATRIX, COMPRESSED = 14, 15
-# Types of stored numbers; classes of matrices of numbers. What is complex or sparse, text or a structure is none.
+# Types of stored numbers, and the classes of matrices that hold numbers (not text, structures, sparse matrices).
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 CLASSES = range(6, 16)
 COMPLEX = 0x800
-HEAD, MOST = 2**12, 2**26  # bytes of a variable: with its name in them; that are read
+HEAD, MOST = 2**12, 2**26  # bytes of a variable that hold its name; that are read
 
 
 def read_mat(path, names):
@@ -25,18 +27,18 @@ def read_mat(path, names):
         names: of the variables that are wanted.
 
     Returns:
-        dict of a name to float64 [...], as the variable is shaped; without those that are not there.
+        dict of a name to float64 [...], in the variable's shape, of the variables that exist.
 
     Raises:
-        ValueError: the file cannot be read, is no such file or is damaged, or a variable is no plain matrix.
+        UserError: the file cannot be read, is not a MAT file or is damaged, or a variable is no plain matrix.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
+        raise UserError(f"cannot be read: {error.strerror}") from None
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if not order:
-        raise ValueError("not a readable MAT file (of version 5)")
+        raise UserError("not a readable MAT file (of version 5)")
     found = {}
     try:
         for kind, element in _elements(data[128:], order):
@@ -51,11 +53,11 @@ def read_mat(path, names):
             body = zlib.decompressobj().decompress(element, MOST)[8:] if kind == COMPRESSED else element
             *_, numbers = itertools.islice(_elements(body, order), 4)
             found[name] = _numbers(numbers, order).astype(np.float64).reshape(shape, order="F")
-    except (struct.error, zlib.error, KeyError, TypeError, ValueError):  # there is less in it than it says, or other
-        raise ValueError("not a readable MAT file: damaged") from None
+    except (struct.error, zlib.error, KeyError, TypeError, ValueError):  # truncated, or of the wrong type
+        raise UserError("not a readable MAT file: damaged") from None
     for name, numbers in found.items():
         if numbers is None:
-            raise ValueError(f"{name} is no plain matrix of numbers")
+            raise UserError(f"{name} is no plain matrix of numbers")
     return found
 
 

@@ -8,6 +8,8 @@ import numpy as np
 
 IMAGE_SIZE = 128
 LANDMARKS = 68
+LANDMARK_TYPES = "pts_2d", "pts_3d"  # the jaw on the visible outline; where the jaw is, behind a turned head's cheek
+OVERLAP = 0.3  # boxes that share more than this of their union are of one face
 WHOLE_CROP = 0, 0, IMAGE_SIZE, IMAGE_SIZE  # the box of a crop that is its own photo
 JAW = range(0, 17)
 # The parts of a face as lines through the iBUG 68 points; a closed part ends where it starts.
@@ -32,7 +34,7 @@ MIRROR = [
 ]
 GREEN, RED = (0, 255, 0), (0, 0, 255)
 SHEET_COLUMNS = 5
-LIMIT, BOX_LIMIT = 0.08, 0.10  # NME from which a face counts as failed (contract 7)
+LIMIT, BOX_LIMIT = 0.08, 0.10  # NME from which a face counts as failed
 
 # Normalised mean errors, float [N] each, 0.05 is 5%: the mean distance of the 68 points over |p36 - p45| (NaN where
 # these are one point), and over sqrt(w * h) of the true points' box; that of the inner points, all but the jaw, over
@@ -40,11 +42,11 @@ LIMIT, BOX_LIMIT = 0.08, 0.10  # NME from which a face counts as failed (contrac
 NME = namedtuple("NME", "inter_ocular box inner")
 
 
-# The crop (contract 2)
+# The crop
 
 
 def crop_box(points):
-    """The box that contract 2 cuts around a face.
+    """The box of the face crop (landmark/README.md, "The crop").
 
     Args:
         points: [68, 2] finite x, y in pixels of the photo.
@@ -63,7 +65,7 @@ def crop_box(points):
 
 
 def face_box(box):
-    """The box of a face's points, from the box that contract 2 cuts around them: its way back, but for what int() cuts.
+    """The box of a face's points, from its crop_box: the way back, but for the cutting to whole pixels.
 
     Args:
         box: [..., 4], x_min y_min x_max y_max in pixels of the photo.
@@ -98,7 +100,7 @@ def crop_face(photo, box):
 
 
 def to_crop(points, box):
-    """Points [..., 68, 2] in pixels of the photo as shares of boxes [..., 4]: the label of contract 2."""
+    """Points [..., 68, 2] in pixels of the photo as shares of boxes [..., 4]: the labels of the records."""
     box = np.asarray(box, np.float64)[..., None, :]
     return (points - box[..., :2]) / (box[..., 2:] - box[..., :2])
 
@@ -109,11 +111,30 @@ def to_photo(points, box):
     return points * (box[..., 2:] - box[..., :2]) + box[..., :2]
 
 
+def bounds(points):
+    """The box x_min y_min x_max y_max, float64 [4], around points [N, 2]."""
+    return np.concatenate([points.min(0), points.max(0)])
+
+
+def overlap(box, other):
+    """Intersection over union of two boxes (x_min, y_min, x_max, y_max): 0..1."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    shared = max(width, 0) * max(height, 0)
+    return shared / sum([(x_max - x_min) * (y_max - y_min) for x_min, y_min, x_max, y_max in (box, other)], -shared)
+
+
+def match_box(box, others):
+    """The index of the box among others that overlaps a box most, or None where none is of the same face."""
+    shared = [overlap(box, other) for other in others]
+    return int(np.argmax(shared)) if max(shared, default=0) > OVERLAP else None
+
+
 # The crop of a face that may be tilted
 
 
 def upright_box(points, roll):
-    """The box of contract 2 around a tilted face, in whose frame the face is upright; not cut to whole pixels.
+    """The crop_box of a tilted face, in whose frame the face is upright; not cut to whole pixels.
 
     Args:
         points: float64 [68, 2] in pixels of the photo.
@@ -148,7 +169,7 @@ def cut_upright(photo, corners):
 
     Args:
         photo: uint8 [H, W, 3].
-        corners: float64 [4, 2], as of upright_box.
+        corners: float64 [4, 2], as upright_box returns them.
 
     Returns:
         uint8 [128, 128, 3], black where it leaves the photo.
@@ -162,8 +183,8 @@ def cut_upright(photo, corners):
 
 
 def pixel_matrix(matrix):
-    """What OpenCV warps pixels with where points are mapped by a matrix, float64 [2, 3] both: it counts from the centre
-    of the first pixel, the contract from its corner."""
+    """What OpenCV warps pixels with where points are mapped by a matrix, float64 [2, 3] both: OpenCV counts from
+    the centre of the first pixel, our points from its corner."""
     return np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2].sum(1) / 2 - 0.5])
 
 
@@ -220,7 +241,7 @@ def contact_sheet(crops, points, zoom=2):
     return sheet
 
 
-# The measures (contract 7)
+# The measures
 
 
 def face_sizes(true, boxes):
@@ -244,7 +265,7 @@ def nme(predicted, true, boxes):
 
     Args:
         predicted: float [N, 68, 2], in pixels of the photo.
-        true, boxes: as of face_sizes; a point without a label is left out.
+        true, boxes: see face_sizes; points without a label are left out.
 
     Returns:
         NME.
@@ -266,7 +287,7 @@ def auc(errors, limit):
 
 
 def measure_faces(errors):
-    """The measures of contract 7 over some faces.
+    """The error measures of some faces.
 
     Args:
         errors: NME of the faces.

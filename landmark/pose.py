@@ -2,13 +2,15 @@
 
 import contextlib
 import math
+from collections import namedtuple
 
 import cv2
 import numpy as np
 
+from landmark.errors import UserError
 from landmark.mat import read_mat
 
-YAWS = [(0, 30), (30, 60), (60, 90)]  # degrees, that errors are told apart by
+YAW_BINS = [(0, 30), (30, 60), (60, 90)]  # degrees, that errors are told apart by
 # The mean head of data/head.py in centimetres, x right, y down, z away from the camera, the middle of the head at the
 # origin: brows, nose, corners of the eyes, which move least with what a face does.
 POSE_LANDMARKS = [*range(17, 36), 36, 39, 42, 45]
@@ -21,6 +23,8 @@ POSE_MODEL = np.array([
 ])  # fmt: skip
 # Of the coordinates of POSE_LANDMARKS, what the head's axes are in a picture: least squares, the head seen from afar.
 AXES = np.linalg.pinv(POSE_MODEL - POSE_MODEL.mean(0))
+# A head's angles in degrees, those of 300W_LP: see estimate_pose.
+Pose = namedtuple("Pose", "yaw pitch roll")
 AXES_LENGTH, AXES_COLOURS = 0.5, ((0, 0, 255), (0, 200, 0), (255, 80, 0))  # in sides of the face; BGR
 CAMERA = 10  # how far away the camera is, in sizes of what the points span
 
@@ -29,10 +33,10 @@ def read_pose(path):
     """The pose of a face, as of estimate_pose, by `Pose_Para` of its MAT file; NaN where the Path is of no file, or of
     something else."""
     if path.exists():
-        with contextlib.suppress(ValueError, LookupError):  # it is damaged, or has no pose
+        with contextlib.suppress(UserError, ValueError, LookupError):  # it is damaged, or has no pose
             pitch, yaw, roll = np.rad2deg(read_mat(path, ["Pose_Para"])["Pose_Para"][0, :3]).tolist()
-            return yaw, pitch, roll
-    return math.nan, math.nan, math.nan
+            return Pose(yaw, pitch, roll)
+    return Pose(math.nan, math.nan, math.nan)
 
 
 def read_yaw(path, points):
@@ -54,7 +58,7 @@ def estimate_pose(points):
     rotation = _rotate(points)
     yaw = math.atan2(rotation[0, 2], math.hypot(rotation[0, 0], rotation[0, 1]))
     pitch, roll = math.atan2(rotation[1, 2], rotation[2, 2]), math.atan2(-rotation[0, 1], rotation[0, 0])
-    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
+    return Pose(math.degrees(yaw), math.degrees(pitch), math.degrees(roll))
 
 
 def estimate_tilt(points):

@@ -1,4 +1,4 @@
-"""The record of contract 3: written from faces, read, checked, and batched inside the graph."""
+"""Records: written from faces, described by a manifest, and read in batches inside the graph."""
 
 import contextlib
 import json
@@ -14,14 +14,12 @@ import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
-from landmark.annotations import LabelledFace
-from landmark.files import whole_file
-from landmark.formats import KINDS
-from landmark.points import GREEN, IMAGE_SIZE, JAW, LANDMARKS, WHOLE_CROP, contact_sheet
-from landmark.tfrecords import read_raw
+from landmark.annotations import AnnotatedFace
+from landmark.errors import UserError
+from landmark.outputs import whole_file
+from landmark.points import GREEN, IMAGE_SIZE, JAW, LANDMARK_TYPES, LANDMARKS, WHOLE_CROP, contact_sheet
 
-SIDES = "train", "test"
-SUMMARY = "records.json"  # beside the record files
+SPLITS = "train", "test"
 PREVIEW_CROPS = 25
 SHUFFLE = 512  # records, 50 MB; the files are in random order already
 FRONTAL = 30  # degrees of yaw
@@ -29,7 +27,8 @@ SHARD = re.compile(r"-\d{5}-of-(\d{5})\.tfrecords$")
 READ_AT_ONCE = 16  # shards
 WRITE_AGAIN = "write it again with python prepare_tfrecords.py"
 
-# Records from elsewhere may have two features alone: errors are then measured in the crop, and augment has no margin.
+# Records from elsewhere may have only an image and a label: errors are then measured in the crop, and augmentation has no
+# margin around it.
 FEATURES = {
     "image": tf.io.FixedLenFeature([], tf.string),
     "label": tf.io.FixedLenFeature([2 * LANDMARKS], tf.float32),
@@ -37,19 +36,21 @@ FEATURES = {
     "box": tf.io.FixedLenFeature([4], tf.int64, default_value=WHOLE_CROP),
     "photo": tf.io.FixedLenFeature([], tf.string, default_value=""),
     "yaw": tf.io.FixedLenFeature([], tf.float32, default_value=0),
-}  # and "kind", of the points: where it is missing, that of old, KINDS[0]
+}  # and "kind": the landmark type, LANDMARK_TYPES[0] where it is missing
 LISTS = {tf.string: "bytes_list", tf.float32: "float_list", tf.int64: "int64_list"}  # of tf.train.Feature
 
-# points: the kind of points, of formats.KINDS; mean_face: float64 [136], the mean label of the training records; train,
-# test: their numbers of records; frontal: the share of the training records within FRONTAL degrees of yaw.
-Summary = namedtuple("Summary", "points mean_face train test frontal")
+# What is known of some record files, for the whole folder or for one shard. landmark_type: one of LANDMARK_TYPES;
+# train, test: numbers of records; over the training records, mean_face: float64 [136], the mean label; labelled: int
+# [68], the number with a label for each landmark; frontal: the fraction within FRONTAL degrees of yaw. sizes: dict of
+# each file's name to its bytes. fingerprint: str, of the list of faces that the shards share, None if unknown.
+Manifest = namedtuple("Manifest", "landmark_type train test mean_face labelled frontal sizes fingerprint")
 
 
 # Writing
 
 
 def to_record(face):
-    """The record of a LabelledFace: a serialized tf.train.Example.
+    """The record of a AnnotatedFace: a serialized tf.train.Example.
 
     The photo's file as it is leaves train.py the room to turn and shift the crop, costs no time here, and is smaller
     than the pixels of the crop (40 KB in 300W_LP).
@@ -62,159 +63,165 @@ def to_record(face):
     feature["box"].int64_list.value.extend(face.box)
     feature["photo"].bytes_list.value.append(face.photo)
     feature["yaw"].float_list.value.append(face.yaw)
-    feature["kind"].bytes_list.value.append(face.kind.encode())
+    feature["kind"].bytes_list.value.append(face.landmark_type.encode())
     return record.SerializeToString(deterministic=True)
 
 
-class _Sums:
-    """What a Summary says of training records, as they come."""
+class _Totals:
+    """What a Manifest says of the training records, added up as they come."""
 
     def __init__(self):
-        self.label, self.labelled, self.frontal, self.count = np.zeros(2 * LANDMARKS), 0, 0, 0
-        self.kind = None
+        self.label, self.labelled = np.zeros(2 * LANDMARKS), np.zeros(LANDMARKS, int)
+        self.frontal, self.count, self.landmark_type = 0, 0, None
 
     def add(self, face):
         self.label += np.nan_to_num(face.label)
-        self.labelled += np.isfinite(face.label)
-        self.frontal += not face.yaw >= FRONTAL  # nor is it where it is not known
+        self.labelled += np.isfinite(face.label[::2])
+        self.frontal += not face.yaw >= FRONTAL  # an unknown yaw (NaN) counts as frontal
         self.count += 1
-        self.kind = face.kind
+        self.landmark_type = face.landmark_type
 
-    def summary(self, test):
-        mean_face = np.divide(self.label, self.labelled, out=np.full(2 * LANDMARKS, 0.5), where=self.labelled > 0)
-        return Summary(self.kind, mean_face, self.count, test, self.frontal / self.count)
+    def manifest(self, test, paths, fingerprint=None):
+        labelled = self.labelled.repeat(2)
+        mean_face = np.divide(self.label, labelled, out=np.full(2 * LANDMARKS, 0.5), where=labelled > 0)
+        sizes = {path.name: path.stat().st_size for path in paths}
+        frontal = self.frontal / self.count
+        return Manifest(self.landmark_type, self.count, test, mean_face, self.labelled, frontal, sizes, fingerprint)
 
 
-def write_records(is_test, faces, out, shard=""):
+def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_file):
     """Writes train.tfrecords, test.tfrecords, records.json, preview.png and skipped.txt into a folder.
 
     Args:
-        is_test: list of bool, of split_faces.
+        is_test: list of bool, from split_faces.
         faces: for each, what read_faces yields.
         out: Path of a folder that exists.
-        shard: "" or "-00000-of-00004", which then stands in all these names; there is no records.json of a shard.
+        shard: "" or "-00000-of-00004", which then stands in all these names.
+        fingerprint: str, of the list of faces that all shards share.
+        write: context manager of a Path that yields a Path to write to, as whole_file or Outputs.write.
 
     Returns:
-        (Summary, number of faces left out).
+        (Manifest, number of faces left out).
 
     Raises:
-        ValueError: train or test would be empty; only skipped.txt is written then.
+        UserError: train or test would be empty; only skipped.txt is written then.
     """
     skipped_txt = out / f"skipped{shard}.txt"
-    counts, sums, skipped, preview = [0, 0], _Sums(), [], []
+    counts, totals, skipped, preview = [0, 0], _Totals(), [], []
+    paths = [out / f"{split}{shard}.tfrecords" for split in SPLITS]
     with contextlib.ExitStack() as files:
-        paths = [files.enter_context(whole_file(out / f"{side}{shard}.tfrecords")) for side in SIDES]
-        writers = [files.enter_context(tf.io.TFRecordWriter(os.fsencode(path))) for path in paths]
-        everyone = zip(is_test, faces, strict=True)
-        for side, face in tqdm(everyone, total=len(is_test), unit="face", disable=None):
+        partials = [files.enter_context(write(path)) for path in paths]
+        writers = [files.enter_context(tf.io.TFRecordWriter(os.fsencode(partial))) for partial in partials]
+        for split, face in tqdm(zip(is_test, faces, strict=True), total=len(is_test), unit="face", disable=None):
             if isinstance(face, str):
                 skipped.append(face)
                 continue
-            writers[side].write(to_record(face))
-            counts[side] += 1
-            if not side:
-                sums.add(face)
+            writers[split].write(to_record(face))
+            counts[split] += 1
+            if not split:
+                totals.add(face)
             if len(preview) < PREVIEW_CROPS:
                 preview.append(face)
-        with whole_file(skipped_txt) as path:
+        with write(skipped_txt) as path:
             path.write_bytes(os.fsencode("".join(f"{line}\n" for line in sorted(skipped))))
         if not all(counts):
-            raise ValueError(
+            raise UserError(
                 f"{sum(counts)} usable faces of {len(is_test)} are too few to train and test on"
                 f"{', give fewer --shards' if shard else ''}; {skipped_txt} says what is wrong with the others"
             )
-    summary = sums.summary(counts[1])
-    if not shard:
-        with whole_file(out / SUMMARY) as path:
-            path.write_text(json.dumps(summary._asdict() | {"mean_face": summary.mean_face.tolist()}) + "\n")
+    manifest = totals.manifest(counts[1], paths, fingerprint)
+    with write(out / f"records{shard}.json") as path:
+        path.write_text(_to_json(manifest))
     labels = [(np.reshape([face.label for face in preview], [-1, LANDMARKS, 2]), GREEN)]
-    with whole_file(out / f"preview{shard}.png") as path:
+    with write(out / f"preview{shard}.png") as path:
         path.write_bytes(cv2.imencode(".png", contact_sheet(np.array([face.crop for face in preview]), labels))[1])
-    return summary, len(skipped)
+    return manifest, len(skipped)
+
+
+def _to_json(manifest):
+    values = manifest._asdict() | {name: getattr(manifest, name).tolist() for name in ("mean_face", "labelled")}
+    return json.dumps(values) + "\n"
 
 
 # Reading
 
 
-def find_records(folder, side):
-    """The record files of one side.
+def find_record_files(folder, split):
+    """The record files of one split.
 
     Args:
         folder: Path of the folder that prepare_tfrecords.py wrote.
-        side: "train" or "test".
+        split: "train" or "test".
 
     Returns:
         list of Path, sorted, at least one.
 
     Raises:
-        ValueError: there are none; or shards are missing, or not alone.
+        UserError: there are none; or shards are missing, or not alone.
     """
-    paths = sorted(Path(folder).glob(f"{side}*.tfrecords"))
+    paths = sorted(Path(folder).glob(f"{split}*.tfrecords"))
     if not paths:
-        raise ValueError(f"no {side}*.tfrecords in {folder}: run python prepare_tfrecords.py")
-    names = {path.name for name in SIDES for path in Path(folder).glob(f"{name}*.tfrecords")}
+        raise UserError(f"no {split}*.tfrecords in {folder}: run python prepare_tfrecords.py")
+    names = {path.name for name in SPLITS for path in Path(folder).glob(f"{name}*.tfrecords")}
     if counts := {match[1] for name in names if (match := SHARD.search(name))}:
         count = max(counts)
-        shards = {f"{name}-{i:05}-of-{count}.tfrecords" for name in SIDES for i in range(int(count))}
+        shards = {f"{name}-{i:05}-of-{count}.tfrecords" for name in SPLITS for i in range(int(count))}
         if missing := sorted(shards - names):
-            raise ValueError(f"{folder} lacks {missing[0]}: run python prepare_tfrecords.py with --shards {int(count)}")
+            raise UserError(f"{folder} lacks {missing[0]}: run python prepare_tfrecords.py with --shards {int(count)}")
         if others := sorted(names - shards):
-            raise ValueError(f"{folder} holds {others[0]} beside the {int(count)} shards of other records: delete one")
+            raise UserError(f"{folder} holds {others[0]} beside the {int(count)} shards of other records: delete one")
     return paths
 
 
-def read_records(path, damaged=None):
-    """The records of one file, outside a graph.
+def read_records(paths, landmark_type=None):
+    """Reads record files outside a graph.
 
     Args:
-        path: str or Path.
-        damaged: a list that is given a line for each damaged record, which is then left out; None: the first is an
-            error.
+        paths: of the files, str or Path.
+        landmark_type: one of LANDMARK_TYPES, or None for that of the first record.
 
     Yields:
-        LabelledFace.
+        AnnotatedFace.
 
     Raises:
-        ValueError: the file is missing, empty or damaged, or holds records of another size; the message names it.
+        UserError: a file is missing, empty or damaged, or holds records of another size or landmark type; the message
+            names it.
     """
-    return (face for _, face in _read_whole(path, damaged))
-
-
-def _read_whole(path, damaged):
-    """The whole records of a file, as of read_records: yields (their bytes, LabelledFace)."""
-
-    def report(what):
-        if damaged is None:
-            raise ValueError(f"{path}{what}: {WRITE_AGAIN}, or leave out what is damaged with --skip_damaged")
-        damaged.append(f"{path}{what}")
-
-    try:
-        if not os.path.getsize(path):
-            return report(" is empty")
-        for number, (at, record) in enumerate(read_raw(path)):
-            try:
+    for path in paths:
+        number = -1
+        try:
+            for number, record in enumerate(tf.io.tf_record_iterator(os.fsencode(path))):
                 face = _parse(record, path)
-            except ValueError as error:
-                report(f": record {number}, at byte {at:,}, {error}")
-            else:
-                yield record, face
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read: {error.strerror}; python prepare_tfrecords.py writes the records"
-        ) from None
+                landmark_type = landmark_type or face.landmark_type
+                if face.landmark_type != landmark_type:
+                    raise UserError(
+                        f"{path} holds {face.landmark_type} and a file beside it {landmark_type}: records of one"
+                        " landmark type belong in a folder (--out of prepare_tfrecords.py)"
+                    )
+                yield face
+        except tf.errors.DataLossError:
+            raise UserError(f"{path}: record {number + 1} is damaged: {WRITE_AGAIN}") from None
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"cannot read {path}: {error.message}; python prepare_tfrecords.py writes the records"
+            ) from None
+        except ValueError as error:
+            raise UserError(f"{path}: record {number} {error}: {WRITE_AGAIN}") from None
+        if number < 0:
+            raise UserError(f"{path} is empty: {WRITE_AGAIN}")
 
 
 def _parse(record, path):
-    """The LabelledFace of a record of a file, or a ValueError that says what is wrong with it."""
+    """The AnnotatedFace of a record of a file, or a ValueError that says what is wrong with it."""
     try:
         feature = tf.train.Example.FromString(record).features.feature
-    except (DecodeError, TypeError):  # TypeError: None
+    except DecodeError:
         raise ValueError("is damaged") from None
     image, name, photo = (b"".join(feature[key].bytes_list.value) for key in ("image", "name", "photo"))
     label, box = feature["label"].float_list.value, feature["box"].int64_list.value[:] or WHOLE_CROP
     if (len(image), len(label)) != (IMAGE_SIZE * IMAGE_SIZE * 3, 2 * LANDMARKS):
         raise ValueError(f"holds {len(image)} image bytes and {len(label)} label numbers")
-    for key, form in FEATURES.items():  # read_batches ends where there is another number of another type
+    for key, form in FEATURES.items():  # read_batches cannot parse another number, or another type
         kind = feature[key].WhichOneof("kind")
         if kind and (kind, len(getattr(feature[key], kind).value)) != (LISTS[form.dtype], math.prod(form.shape)):
             raise ValueError(f"holds another {key} than {form.shape or 'one'} of {form.dtype.name}")
@@ -223,117 +230,109 @@ def _parse(record, path):
         raise ValueError("holds points that are no numbers, or a crop of no size")
     crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
     yaw = [*feature["yaw"].float_list.value, math.nan][0]
-    kind = [*feature["kind"].bytes_list.value, KINDS[0].encode()][0].decode(errors="replace")
-    return LabelledFace(os.fsdecode(name) or str(path), crop, label, box, photo, yaw, kind)
+    kind = [*feature["kind"].bytes_list.value, LANDMARK_TYPES[0].encode()][0].decode(errors="replace")
+    return AnnotatedFace(os.fsdecode(name) or str(path), crop, label, box, photo, yaw, kind)
 
 
-def read_files(paths, kind=None, damaged=None):
-    """The records of some files, outside a graph, whose points are of one kind.
-
-    Args:
-        paths: of the files.
-        kind: of formats.KINDS; that of the first record if it is not said.
-        damaged: as of read_records.
-
-    Yields:
-        LabelledFace.
-
-    Raises:
-        ValueError: a file is missing or damaged, or its points are of another kind; the message names it.
-    """
-    for path in paths:
-        for face in read_records(path, damaged):
-            kind = kind or face.kind
-            if face.kind != kind:
-                raise ValueError(
-                    f"{path} holds {face.kind} and a file beside it {kind}: records of one kind belong in a folder"
-                    " (--out of prepare_tfrecords.py)"
-                )
-            yield face
-
-
-def check_records(train_paths, test_paths, damaged=None):
-    """Reads every record of some files.
-
-    Args:
-        train_paths: as find_records returns them.
-        test_paths: of the other side; may be empty.
-        damaged: as of read_records.
+def check_records(train_paths, test_paths):
+    """Reads every record of some files, with a progress bar.
 
     Returns:
-        Summary.
+        Manifest.
 
     Raises:
-        ValueError: a record file is missing, empty, damaged or of another kind; the message names it.
+        UserError: see read_records.
     """
-    sums = {}
-    for side, paths in zip(SIDES, (train_paths, test_paths), strict=True):
-        kind = sums[SIDES[0]].kind if sums else None
-        sums[side] = _Sums()
-        for face in tqdm(read_files(paths, kind, damaged), f"check {side}", unit="record", disable=None):
-            sums[side].add(face)
-        if paths and not sums[side].count:
-            raise ValueError(f"no record in {', '.join(map(str, paths))}: {WRITE_AGAIN}")
-    return sums["train"].summary(sums["test"].count)
+    totals = _Totals()
+    for face in tqdm(read_records(train_paths), "check train", unit="record", disable=None):
+        totals.add(face)
+    test = tqdm(read_records(test_paths, totals.landmark_type), "check test", unit="record", disable=None)
+    return totals.manifest(sum(1 for _ in test), [*train_paths, *test_paths])
 
 
-def summarize_records(folder, damaged=None):
-    """What preparation wrote down of its records; where it did not, or they changed since, they are all read.
+def read_manifest(folder):
+    """What is known of the record files in a folder: from the manifests beside them, if these are of files of the same
+    sizes; otherwise the records are read, and a manifest is written where there is none.
 
     Args:
         folder: Path of the folder that prepare_tfrecords.py wrote.
-        damaged: as of read_records.
 
     Returns:
-        Summary.
+        Manifest.
 
     Raises:
-        ValueError: as of check_records.
+        UserError: see find_record_files and read_records; or the shards are of different lists of faces.
     """
-    sides = [find_records(folder, side) for side in SIDES]
-    path = Path(folder) / SUMMARY
-    if path.exists() and all(file.stat().st_mtime_ns <= path.stat().st_mtime_ns for files in sides for file in files):
-        with contextlib.suppress(ValueError, TypeError):  # damaged
-            known = Summary(**json.loads(path.read_text()))
-            return known._replace(mean_face=np.array(known.mean_face))
-    return check_records(*sides, damaged)
+    paths = [find_record_files(folder, split) for split in SPLITS]
+    sizes = {path.name: path.stat().st_size for files in paths for path in files}
+    files = sorted(Path(folder).glob("records*.json"))
+    known = [manifest for path in files if (manifest := _from_json(path)) and manifest.sizes.items() <= sizes.items()]
+    if sum(len(manifest.sizes) for manifest in known) == len(sizes):
+        return _merge(folder, known)
+    manifest = check_records(*paths)
+    if not files:
+        with whole_file(Path(folder) / "records.json") as path:
+            path.write_text(_to_json(manifest))
+    return manifest
 
 
-def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, skip_damaged=False):
+def _from_json(path):
+    """The Manifest in a file, or None if it holds something else."""
+    try:
+        manifest = Manifest(**json.loads(path.read_text()))
+        return manifest._replace(mean_face=np.array(manifest.mean_face), labelled=np.array(manifest.labelled))
+    except (ValueError, TypeError):
+        return None
+
+
+def _merge(folder, manifests):
+    """The Manifest of all shards, from that of each."""
+    first, *others = manifests
+    for other in others:
+        if (other.fingerprint, other.landmark_type) != (first.fingerprint, first.landmark_type):
+            names = " and ".join(min(manifest.sizes) for manifest in (first, other))
+            raise UserError(f"{folder}: {names} are of different preparations: write all --shards again")
+    if not others:
+        return first
+    train, labelled = sum(m.train for m in manifests), sum(m.labelled for m in manifests)
+    label = sum(m.mean_face * m.labelled.repeat(2) for m in manifests)
+    return first._replace(
+        train=train,
+        test=sum(m.test for m in manifests),
+        mean_face=np.where(labelled.repeat(2) > 0, label / np.maximum(labelled.repeat(2), 1), 0.5),
+        labelled=labelled,
+        frontal=sum(m.frontal * m.train for m in manifests) / train,
+        sizes={name: size for m in manifests for name, size in m.sizes.items()},
+    )
+
+
+def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
     """Batches of records, read inside the graph.
 
     Args:
-        paths: record files, as find_records returns them.
+        paths: record files, as find_record_files returns them.
         batch_size: records in a batch.
-        seed: shuffles, for ever, when given; else once through the records in their order. Either way a record of each
-            file comes in turn.
-        augment: function of (number of the batch, images, labels, boxes, photos) as augment_batch has them, that
-            returns other crops and labels.
-        frontal: share of the shuffled records that are within FRONTAL degrees of yaw; as they come if None.
-        skip_damaged: whether damaged records are left out; else they end a run of the session.
+        seed: if given, shuffles and repeats for ever; otherwise one pass in order. Either way the files take turns,
+            record by record.
+        augment: function of (number of the batch, images, labels, boxes, photos), as in augment_batch, that returns
+            crops and labels.
+        frontal: fraction of the shuffled records to be within FRONTAL degrees of yaw; None: as they come.
 
     Returns:
         tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], NaN for a point without
-        one, boxes int64 [N, 4], yaws float32 [N], degrees, 0 where it is not known).
+        one, boxes int64 [N, 4], yaws float32 [N], degrees, 0 if unknown).
     """
 
-    def whole(path):
-        return (record for record, _ in _read_whole(os.fsdecode(path), []))
-
-    def read(path):
-        if skip_damaged:
-            return tf.data.Dataset.from_generator(whole, tf.string, [], [path])
-        return tf.data.TFRecordDataset(path)
-
-    dataset = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in paths]).interleave(read, READ_AT_ONCE)
+    dataset = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in paths])
+    dataset = dataset.interleave(tf.data.TFRecordDataset, READ_AT_ONCE)
     if frontal is not None:
 
         def is_frontal(record):
             return tf.io.parse_single_example(record, {"yaw": FEATURES["yaw"]})["yaw"] < FRONTAL
 
-        sides = [dataset.filter(is_frontal), dataset.filter(lambda record: not is_frontal(record))]
-        sides = [side.shuffle(SHUFFLE, seed=seed).repeat() for side in sides]
-        dataset = tf.data.Dataset.sample_from_datasets(sides, [frontal, 1 - frontal], seed)
+        splits = [dataset.filter(is_frontal), dataset.filter(lambda record: not is_frontal(record))]
+        splits = [split.shuffle(SHUFFLE, seed=seed).repeat() for split in splits]
+        dataset = tf.data.Dataset.sample_from_datasets(splits, [frontal, 1 - frontal], seed)
     elif seed is not None:
         dataset = dataset.shuffle(SHUFFLE, seed=seed).repeat()
 
@@ -350,9 +349,9 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, skip_
         crops = tf.reshape(crops, [-1, IMAGE_SIZE, IMAGE_SIZE, 3])
         return tf.cast(crops, tf.float32), labels, boxes, parsed["yaw"]
 
-    # Two batches at a time: OpenCV releases Python's lock. Their order stays.
+    # Two batches at a time, as OpenCV releases Python's lock; their order stays.
     dataset = dataset.batch(batch_size).enumerate().map(parse, num_parallel_calls=2).prefetch(2)
-    # Nothing is left to TensorFlow to tune, and the end of a pass would wait for its tuner to wake up: up to a minute.
+    # There is nothing to tune, and at the end of a pass the tuner can keep us waiting for up to a minute.
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)

@@ -10,6 +10,8 @@ import time
 import cv2
 import numpy as np
 
+from landmark.errors import UserError
+
 MP4V = cv2.VideoWriter.fourcc(*"mp4v")
 LARGEST = 8_190  # pixels a side: MPEG-4 has 13 bits for it
 FASTEST = 10_000  # frames a second; some containers have their clock's rate for their frames'
@@ -85,7 +87,7 @@ def write_video(path, rate):
             repeated; seconds: when it is shown, rising.
 
     Raises:
-        ValueError: no video of this size can be written.
+        UserError: no video of this size can be written.
         OSError: it could not be written whole.
     """
     writer = last = None
@@ -99,7 +101,7 @@ def write_video(path, rate):
             if max(height, width) <= LARGEST:
                 writer = cv2.VideoWriter(os.fsencode(path), MP4V, rate, frame.shape[1::-1])
             if not writer or not writer.isOpened():
-                raise ValueError(f"OpenCV writes no mp4 of {width}x{height} pixels at {rate:g} frames a second")
+                raise UserError(f"OpenCV writes no mp4 of {width}x{height} pixels at {rate:g} frames a second")
             last, first = frame, seconds
         place = round((seconds - first) * rate)
         while count <= place:

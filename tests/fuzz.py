@@ -38,7 +38,7 @@ from landmark.augment import augment_batch  # noqa: E402
 from landmark.checkpoints import prefix_of, read_checkpoint  # noqa: E402
 from landmark.export import open_pb  # noqa: E402
 from landmark.files import read_picture  # noqa: E402
-from landmark.formats import FORMATS, KINDS  # noqa: E402
+from landmark.formats import FORMATS, LANDMARK_TYPES  # noqa: E402
 from landmark.mat import read_mat  # noqa: E402
 from landmark.recipe import DEFAULT  # noqa: E402
 from landmark.records import FEATURES, read_records, to_record  # noqa: E402
@@ -71,7 +71,7 @@ def make_mats(folder):
 
 
 def read_matrices(path):
-    read_mat(path, [*KINDS, "pt2d", "pt3d_68", "Pose_Para"])
+    read_mat(path, [*LANDMARK_TYPES, "pt2d", "pt3d_68", "Pose_Para"])
 
 
 def make_pictures(folder):

@@ -28,7 +28,7 @@ import cv2  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
 from landmark.files import PARTIAL, read_picture  # noqa: E402
-from landmark.find import load_graph  # noqa: E402
+from landmark.inference import load_graph  # noqa: E402
 from landmark.mat import read_mat  # noqa: E402
 from landmark.records import read_records  # noqa: E402
 

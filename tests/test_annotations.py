@@ -50,6 +50,6 @@ def test_real_faces_are_all_found_and_split_by_face():
     test = split_faces(faces)
     assert 0.08 < np.mean(test) < 0.12
     people = [
-        {name.rpartition("_")[0] for name, held in zip(names, test, strict=True) if held is side} for side in (0, 1)
+        {name.rpartition("_")[0] for name, defer_signals in zip(names, test, strict=True) if defer_signals is side} for side in (0, 1)
     ]
     assert not people[0] & people[1]

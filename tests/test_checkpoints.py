@@ -43,7 +43,7 @@ def test_a_run_that_goes_on_keeps_its_recipe_and_may_have_other_steps(records, b
 
 
 def test_an_ablation_with_a_wrong_name_fails():
-    assert DEFAULT._replace(average_decay=0) != DEFAULT != ORIGINAL
+    assert DEFAULT._replace(ema_decay=0) != DEFAULT != ORIGINAL
     with pytest.raises(ValueError, match="averge_decay"):
         DEFAULT._replace(averge_decay=0)
 

@@ -66,7 +66,7 @@ def task(tmp_path):
 
 # Correct
 
-PLAIN = DEFAULT._replace(keep_prob=1, learning_rate=1e-3, warm_steps=1)
+PLAIN = DEFAULT._replace(keep_prob=1, learning_rate=1e-3, warmup_steps=1)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from landmark.evaluation import (
     predict_faces,
     shake_box,
 )
-from landmark.find import kind_of, load_graph
+from landmark.inference import landmark_type_of, load_graph
 from landmark.points import nme, turn_back
 from landmark.pose import estimate_pose, estimate_tilt, read_pose, read_yaw
 
@@ -181,7 +181,7 @@ def test_gaps_do_not_depend_on_the_yaw(sample):
 @pytest.mark.parametrize("name, kind, other", [("landmark", "pts_2d", "pts_3d"), ("landmark_3d", "pts_3d", "pts_2d")])
 def test_each_shipped_graph_has_the_jaw_of_its_kind(sample, name, kind, other):
     graph = load_graph(REPO / "models" / f"{name}.pb")
-    assert kind_of(graph) == kind
+    assert landmark_type_of(graph) == kind
     faces = find_folders([sample], kind)
     with tf.Session(graph=graph) as session:
         jaws = predict_faces(session, faces).points[:, :17]

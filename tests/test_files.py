@@ -11,7 +11,7 @@ from conftest import REPO
 
 from landmark.files import read_picture
 
-KINDS = {
+LANDMARK_TYPES = {
     "plain": (True, []),
     "grey": (False, []),
     "progressive": (True, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
@@ -22,13 +22,13 @@ KINDS = {
 
 
 def encode(make, kind="plain", height=17, width=25):
-    colour, options = KINDS[kind]
+    colour, options = LANDMARK_TYPES[kind]
     picture = make.photo(0, height, width) + np.random.default_rng(0).integers(0, 40, (height, width, 1), np.uint8)
     picture = picture if colour else picture[..., 0]
     return cv2.imencode(".jpg", picture, [*options, cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LANDMARK_TYPES)
 def test_every_cut_jpeg_is_refused_but_one_without_its_last_two_bytes(kind, tmp_path, make):
     data = encode(make, kind)
     whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -56,7 +56,7 @@ def test_every_eighth_cut_of_a_real_photo_is_refused(tmp_path):
             read_picture(path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LANDMARK_TYPES)
 def test_what_follows_a_jpeg_does_not_matter(kind, tmp_path, make):
     data = encode(make, kind)
     whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

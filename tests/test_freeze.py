@@ -121,9 +121,9 @@ def test_other_formats_give_the_checkpoints_points_for_any_number_of_crops(
 
 
 def labelled(crops, labels):
-    from landmark.export import Labelled
+    from landmark.export import TestCrops
 
-    return Labelled(crops, labels, np.tile([0, 0, 128, 128], [len(crops), 1]))
+    return TestCrops(crops, labels, np.tile([0, 0, 128, 128], [len(crops), 1]))
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(landmark_pb, crops, tmp_path):
@@ -142,7 +142,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(landmark_pb, crops, tmp_path)
 
 
 def test_8_bit_integers_are_kept_while_the_nme_rises_by_no_more_than_3_percent_of_itself(tmp_path, says):
-    from landmark.annotations import LabelledFace
+    from landmark.annotations import AnnotatedFace
     from landmark.export import FORMATS, open_pb
     from landmark.records import to_record
 
@@ -156,7 +156,7 @@ def test_8_bit_integers_are_kept_while_the_nme_rises_by_no_more_than_3_percent_o
         for side in "train", "test":
             with tf.io.TFRecordWriter(str(tmp_path / f"{side}.tfrecords")) as records:
                 for crop, label in zip(crops, expected + error * noise, strict=True):
-                    face = LabelledFace("a", crop, label, (0, 0, 128, 128), b"", 0.0, "pts_2d")
+                    face = AnnotatedFace("a", crop, label, (0, 0, 128, 128), b"", 0.0, "pts_2d")
                     records.write(to_record(face))
         checkpoint = shipped.with_suffix(".ckpt")
         return freeze_arguments(tmp_path, tmp_path / "a.pb", "--checkpoint", checkpoint, "--tflite_int8", int8)
@@ -239,7 +239,7 @@ def test_a_checkpoint_and_records_of_other_points_are_refused(trained, records, 
 def test_a_graph_of_the_other_points_says_so_and_loads_as_ever(
     trained, records, tmp_path, landmark_pb, small_set, says
 ):
-    from landmark.find import kind_of, load_graph
+    from landmark.inference import landmark_type_of, load_graph
 
     shutil.copytree(trained.models, tmp_path / "models")
     shutil.copytree(records, tmp_path / "records")
@@ -249,7 +249,7 @@ def test_a_graph_of_the_other_points_says_so_and_loads_as_ever(
     sources = (trained.models, records), (tmp_path / "models", tmp_path / "records")
     for (models, data), output in zip(sources, graphs, strict=True):
         call(*freeze_arguments(data, output, "--models", models, "--tflite", tmp_path / "landmark.tflite"))
-    assert [kind_of(load_graph(path)) for path in graphs] == ["pts_2d", "pts_3d"]
+    assert [landmark_type_of(load_graph(path)) for path in graphs] == ["pts_2d", "pts_3d"]
     crop = np.full([1, 3, 128, 128], 100, np.float32)
     outputs = []
     for path in graphs:

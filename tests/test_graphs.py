@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from landmark.find import load_graph
+from landmark.inference import load_graph
 from senet import SENet, crops_placeholder
 
 

@@ -88,13 +88,13 @@ def test_a_signal_while_the_imports_load_is_one_line(script, number, tmp_path):
 def test_a_signal_waits_for_the_end_of_a_save(tmp_path):
     program = """
 import signal
-from landmark.ending import held, one_line
+from landmark.cli import defer_signals, command
 from landmark.files import whole_file
 from pathlib import Path
 
-@one_line
+@command
 def main():
-    with held():
+    with defer_signals():
         signal.raise_signal(signal.SIGTERM)
         Path("saved").touch()
     Path("after").touch()
@@ -109,6 +109,6 @@ main()
 
 
 def test_a_background_jobs_ctrl_c_stays_ignored(tmp_path):
-    program = "from landmark.ending import start_script; import signal; start_script(); signal.raise_signal(2)"
+    program = "from landmark.cli import start_script; import signal; start_script(); signal.raise_signal(2)"
     command = ["bash", "-c", f'trap "" INT; "{sys.executable}" -c "{program}"']
     assert subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT).returncode == 0

@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 from conftest import ENVIRONMENT, NARROW, REPO, call
 
 from landmark.checkpoints import read_checkpoint
-from landmark.pose import YAWS
+from landmark.pose import YAW_BINS
 from landmark.records import read_records
 
 
@@ -32,7 +32,7 @@ def test_tensorboard_has_the_curves_and_the_pictures(trained, records):
     found = summaries(trained.models)
     scalars = {f"train/{name}" for name in ("loss", "l2", "heat", "total", "learning_rate", "images_per_second")}
     yaws = [face.yaw for face in read_records(records / "test.tfrecords")]
-    sides = {f"{low}-{high}" for low, high in YAWS if any(low <= yaw < high for yaw in yaws)}
+    sides = {f"{low}-{high}" for low, high in YAW_BINS if any(low <= yaw < high for yaw in yaws)}
     scalars |= {"test/loss", "test/nme_inter_ocular", "test/nme_box", *(f"test/nme_box_yaw_{side}" for side in sides)}
     assert set(found) == scalars | {"test/crops"}
     number = {tag: found[tag][0][1].simple_value for tag in scalars}

@@ -17,9 +17,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import REPO
 
-import landmark.find
+import landmark.inference
 import landmark.points
-from landmark.find import REFINEMENTS, load_graph, look_twice, refine
+from landmark.inference import REFINEMENTS, load_graph, predict_twice, refine
 from landmark.points import box_corners, turn_back
 from landmark.pose import AXES, estimate_tilt
 
@@ -140,8 +140,8 @@ def drag(browser, box):
 
 
 def find(session, picture, box):
-    """What the page does, by landmark/find.py: a look into a box, refined."""
-    face = look_twice(session, picture, box_corners(box))
+    """What the page does, by landmark.inference.py: a look into a box, refined."""
+    face = predict_twice(session, picture, box_corners(box))
     for _ in range(REFINEMENTS):
         face = refine(session, picture, face.points)
     return face.points, np.linalg.norm(face.box[[1, 3]] - face.box[0], axis=-1)
@@ -150,7 +150,7 @@ def find(session, picture, box):
 def test_the_pages_constants_are_pythons():
     script = (REPO / "examples" / "web" / "landmarks.js").read_text()
     numbers = dict(re.findall(r"\b([A-Z_]+) = ([\d.]+)(?=[,;])", script))
-    python = vars(landmark.points) | vars(landmark.find) | {"SIDE": landmark.points.IMAGE_SIZE}
+    python = vars(landmark.points) | vars(landmark.inference) | {"SIDE": landmark.points.IMAGE_SIZE}
     assert {"NO_FACE", "NUDGE", "OPENING"} <= numbers.keys()
     assert {name: float(number) for name, number in numbers.items()} == {name: python[name] for name in numbers}
     axes = re.search(r"AXES = \[(.*?)^];", script, re.DOTALL | re.MULTILINE)[1]

@@ -1,0 +1,304 @@
+"""From a model to points: on crops, on the faces of whole photos, on faces followed through a video."""
+
+import itertools
+import math
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from landmark.detectors import load_detector
+from landmark.points import (
+    LANDMARKS,
+    bounds,
+    box_corners,
+    crop_face,
+    cut_upright,
+    from_corners,
+    match_box,
+    pixel_matrix,
+    to_photo,
+    upright_box,
+)
+from landmark.pose import estimate_pose, estimate_tilt
+from landmark.runtimes import loader_for
+
+OWN_MODEL = Path("landmark.pb")
+SHIPPED_MODEL = Path(__file__).resolve().parents[1] / "models" / "landmark.pb"
+MIN_SCORE = 0.5  # of a face
+NUDGE = 0.05  # a face's points are the mean over two crops, moved this share of their sides to either side
+# The score is a logistic function: 0.5 where points follow the nudge by this share of it (data/fit_score.py).
+NO_FACE, STEEPNESS = 0.27, 4.2
+SURE = 0.9  # a box whose face has this score is not tried in other quarter turns
+QUARTERS = 0, 90, 270, 180  # degrees by which a picture is turned to find faces that do not stand upright
+# Degrees: if every face found is tilted further than this, turned copies may show more. It is below 45 because heads in
+# a group that is turned by 45 to 60 degrees differ.
+UPRIGHT = 35
+REFINEMENTS = 3  # of a detected face: evaluate.py --detect gives 4.6% NME with 1, 4.3% with 2, 4.2% with 3
+SMALLEST = 8  # side of a face in pixels
+SEARCH = 30  # frames for which a lost face is looked for while others are followed
+# One Euro filter, in frames and sides of the face's box; data/README.md has its effect on noise and lag.
+SLOWEST, OPENING, SPEED_SHARE = 0.02, 20, 0.2
+
+# A face in a picture. number: int, from 0, the same for as long as the face is followed; box: float64 [4, 2], the
+# corners of its crop at the face's top left, top right, bottom right and bottom left; points: float64 [68, 2]; spread:
+# float64 [68], how far apart two crops put each point; these in pixels of the picture. score: 0..1, that it is a face;
+# pose: Pose; milliseconds: float, time spent on its points.
+Face = namedtuple("Face", "number box points spread score pose milliseconds")
+
+# A face that is followed. points: as found in the frame before, float64 [68, 2]; steady: the same, filtered; speed:
+# float64 [68, 2], sides of its box a frame.
+Track = namedtuple("Track", "number points steady speed")
+
+
+class FaceFinder:
+    """Finds the faces of a picture and their points."""
+
+    def __init__(self, predict, detector, any_angle=False, min_score=MIN_SCORE):
+        """
+        Args:
+            predict: function of crops that returns points, as the loaders of runtimes.py return it.
+            detector: Detector.
+            any_angle: whether to search turned copies of every picture, not only of those without an upright face.
+            min_score: 0..1, drop faces below it.
+        """
+        self.predict, self.detector, self.any_angle, self.min_score = predict, detector, any_angle, min_score
+
+    def __call__(self, picture, known=(), turns=QUARTERS):
+        """Finds faces with the detector and refines each with the crop of its points.
+
+        Args:
+            picture: uint8 [H, W, 3], BGR.
+            known: Faces of this picture to leave out.
+            turns: degrees by which to turn copies of the picture, 0 first.
+
+        Returns:
+            list of Face, the surest first.
+        """
+        found = []
+        for turn in turns:
+            for box in find_boxes(self.detector, picture, turn):
+                if not can_hold_face(box, picture):
+                    continue
+                began = time.perf_counter()
+                face = find_upright(self.predict, picture, box)
+                if face and face.score >= self.min_score:
+                    found.append(face._replace(milliseconds=1000 * (time.perf_counter() - began)))
+            tilts = [abs((estimate_tilt(face.points) - turn + 180) % 360 - 180) for face in found]
+            if (known or min(tilts, default=180) < UPRIGHT) and not self.any_angle:
+                break
+        faces, taken = [], [bounds(face.points) for face in known]
+        for face in sorted(found, key=lambda face: -face.score):
+            if match_box(bounds(face.points), taken) is None:
+                taken.append(bounds(face.points))
+                faces.append(face._replace(number=len(faces), pose=estimate_pose(face.points)))
+        return faces
+
+
+class FaceTracker:
+    """Follows the faces of a video: call it with one frame after the other.
+
+    A face's crop comes from its points in the frame before. The detector runs only while a face is lost or none is
+    there.
+    """
+
+    def __init__(self, find_faces):
+        """find_faces: FaceFinder, for example of load_model()."""
+        self.find_faces, self.tracks, self.missing, self.search = find_faces, [], 0, 0
+        self.numbers, self.turns = itertools.count(), itertools.cycle(QUARTERS[1:])
+
+    def __call__(self, frame):
+        """Finds the faces of the next frame, uint8 [H, W, 3], BGR: list of Face, with steadied points."""
+        faces, tracks = [], []
+        for track in self.tracks:
+            began = time.perf_counter()
+            face = refine_face(self.find_faces.predict, frame, track.points)
+            taken = [bounds(other.points) for other in faces]
+            if face and face.score >= self.find_faces.min_score and match_box(bounds(face.points), taken) is None:
+                side = np.linalg.norm(face.box[1] - face.box[0])
+                steady, speed = one_euro(face.points, track.steady, track.speed, side)
+                tracks.append(Track(track.number, face.points, steady, speed))
+                face = face._replace(number=track.number, points=steady, pose=estimate_pose(steady))
+                faces.append(face._replace(milliseconds=1000 * (time.perf_counter() - began)))
+        lost = len(self.tracks) - len(tracks)
+        self.search = SEARCH if lost else self.search - 1
+        self.missing = lost + (self.missing if self.search > 0 else 0)
+        if self.missing or not tracks:
+            # A frame without a face is searched upright and in one more turn only, to keep up with the video.
+            turns = QUARTERS if self.find_faces.any_angle else (0, next(self.turns))
+            for face in self.find_faces(frame, faces, turns):
+                face = face._replace(number=next(self.numbers))
+                tracks.append(Track(face.number, face.points, face.points, np.zeros_like(face.points)))
+                faces.append(face)
+                self.missing = max(self.missing - 1, 0)
+        self.tracks = tracks
+        return faces
+
+
+def load_model(path=SHIPPED_MODEL, detector=None, any_angle=False, min_score=MIN_SCORE):
+    """Loads a model and a face detector.
+
+    Args:
+        path: of a model: landmark.pb, run by OpenCV; or a .tflite or .onnx file, whose runtime must be installed.
+        detector: path of a YuNet file, or None for the RetinaFace that comes with this repository.
+        any_angle, min_score: see FaceFinder.
+
+    Returns:
+        FaceFinder: call it with a picture, uint8 [H, W, 3], BGR, to get a list of Face.
+
+    Raises:
+        UserError: the model or detector cannot be read; the message names it.
+    """
+    return FaceFinder(loader_for(path)(path), load_detector(detector), any_angle, min_score)
+
+
+def default_model():
+    """The Path of the user's own landmark.pb, or of the one in models/, which is then said."""
+    if OWN_MODEL.exists():
+        return OWN_MODEL
+    print(f"no {OWN_MODEL} here: using {SHIPPED_MODEL}")
+    return SHIPPED_MODEL
+
+
+# On crops
+
+
+def find_landmarks(predict, picture, corners):
+    """Points in some boxes of a picture.
+
+    Args:
+        predict: as in FaceFinder.
+        picture: uint8 [H, W, 3], BGR.
+        corners: float64 [N, 4, 2], as upright_box returns them.
+
+    Returns:
+        float64 [N, 68, 2], x and y in pixels of the picture.
+    """
+    crops = np.stack([cut_upright(picture, box) for box in corners])
+    return from_corners(predict(crops).reshape(-1, LANDMARKS, 2).astype(np.float64), np.asarray(corners))
+
+
+def predict_twice(predict, picture, box):
+    """The face in a box, float64 [4, 2], by two crops that lie a little to either side of it.
+
+    The network always answers with a face. On a real one the points stay where they are when the crop moves a little;
+    elsewhere they move along with it.
+
+    Returns:
+        Face, with number, pose and milliseconds None.
+    """
+    nudge = NUDGE * (box[2] - box[0])
+    pair = find_landmarks(predict, picture, [box - nudge, box + nudge])
+    spread = np.linalg.norm(pair[0] - pair[1], axis=-1)
+    points = pair.mean(0)
+    score = score_face(spread.mean() / np.linalg.norm(2 * nudge))
+    return Face(None, box, points, spread, score, None, None)
+
+
+def score_face(moved):
+    """How likely there is a face, 0..1, where points follow their crop by a share of its way."""
+    return float(1 / (1 + (moved / NO_FACE) ** STEEPNESS))
+
+
+def find_on_crop(predict, picture):
+    """The Face of a picture that is a face crop, in a list."""
+    began = time.perf_counter()
+    box = 0, 0, *picture.shape[1::-1]
+    points = to_photo(predict(crop_face(picture, box)[None]).reshape(LANDMARKS, 2), box)
+    face = predict_twice(predict, picture, box_corners(box))._replace(points=points, pose=estimate_pose(points))
+    return [face._replace(number=0, milliseconds=1000 * (time.perf_counter() - began))]
+
+
+# On whole photos
+
+
+def can_hold_face(corners, picture):
+    """Whether a box, corners float64 [4, 2], has a face's size and its middle in the picture."""
+    middle, sides = corners.mean(0), np.linalg.norm(corners[[1, 3]] - corners[0], axis=-1)
+    frame = np.array(picture.shape[1::-1])
+    return ((middle > 0) & (middle < frame) & (sides >= SMALLEST) & (sides < 2 * frame.max())).all()
+
+
+def refine_face(predict, picture, points):
+    """The face about which something is known from a first look, or from the frame before, cut upright.
+
+    Args:
+        predict: as in FaceFinder.
+        picture: uint8 [H, W, 3], BGR.
+        points: float64 [68, 2], about where they are.
+
+    Returns:
+        Face, with number, pose and milliseconds None; None where the picture has no room for a face.
+    """
+    corners = upright_box(points, estimate_tilt(points))
+    return predict_twice(predict, picture, corners) if can_hold_face(corners, picture) else None
+
+
+def find_upright(predict, picture, box):
+    """The face in a box of find_boxes, whose tilt is known to a quarter turn at best; as refine_face returns it."""
+    best = None
+    for quarter in 0, 1, 3, 2:
+        points = find_landmarks(predict, picture, [np.roll(box, quarter, axis=0)])[0]
+        for _ in range(REFINEMENTS):
+            face = refine_face(predict, picture, points)
+            if face is None:
+                break
+            points = face.points
+        if face and (best is None or face.score > best.score):
+            best = face
+        if best and best.score > SURE:
+            break
+    return best
+
+
+def find_boxes(detector, picture, turn):
+    """Where a detector sees faces in a turned copy of a picture.
+
+    Args:
+        detector: Detector.
+        picture: uint8 [H, W, 3], BGR.
+        turn: degrees, clockwise, of the tilt of the faces that are upright in the copy.
+
+    Returns:
+        list of float64 [4, 2], about where the crops of faces are, as upright_box returns them.
+    """
+    copy, matrix = turn_picture(picture, turn)
+    back = cv2.invertAffineTransform(matrix)
+    crops = to_photo(detector.crop, detector.find(copy)).reshape(-1, 4)
+    return [box_corners(crop) @ back[:, :2].T + back[:, 2] for crop in crops]
+
+
+def turn_picture(picture, degrees):
+    """A picture turned anticlockwise, whole, black around it.
+
+    Returns:
+        (uint8 [H, W, 3]; float64 [2, 3], the matrix that maps points of the picture to those of the copy).
+    """
+    size = np.array(picture.shape[1::-1])
+    matrix = cv2.getRotationMatrix2D((size / 2).tolist(), degrees, 1)
+    frame = np.round(np.abs(matrix[:, :2]) @ size)
+    matrix[:, 2] += (frame - size) / 2
+    return cv2.warpAffine(picture, pixel_matrix(matrix), frame.astype(int)) if degrees else picture, matrix
+
+
+# In videos
+
+
+def one_euro(points, before, speed, side):
+    """One frame of a One Euro filter (Casiez, Roussel, Vogel, CHI 2012): a low-pass that opens with the speed.
+
+    Args:
+        points: float64 [68, 2], as found.
+        before: float64 [68, 2], as filtered in the frame before.
+        speed: float64 [68, 2], sides a frame, of the frame before.
+        side: of the face, in pixels.
+
+    Returns:
+        (points filtered, speed), float64 [68, 2] each.
+    """
+    speed = speed + SPEED_SHARE * ((points - before) / side - speed)
+    cutoff = SLOWEST + OPENING * np.linalg.norm(speed, axis=-1, keepdims=True)
+    share = 1 / (1 + 1 / (2 * math.pi * cutoff))
+    return before + share * (points - before), speed
