@@ -32,7 +32,6 @@ from landmark.detectors import load_detector
 from landmark.evaluation import (
     PROTOCOL,
     SHAKES,
-    correlate_spread,
     detect_points,
     measure_groups,
     measure_poses,
@@ -61,8 +60,7 @@ def print_table(results):
 def draw_curves(curves):
     """The cumulative error curves as a PNG file's bytes.
 
-    Args:
-        curves: dict of a name to its faces' NME.
+    curves: dict of a name to its faces' NME.
     """
     figure = Figure(figsize=(13, 5), layout="constrained")
     scales = ("inter_ocular", LIMIT, "inter-ocular distance"), ("box", BOX_LIMIT, "the box")
@@ -93,15 +91,12 @@ def draw_worst(truth, worst):
 
 def measure_detected(find_faces, prediction, truth, annotations):
     """Finds the faces in their whole photos and prints how many: dict of "detected" and "true crops" to measures."""
-    detected, spreads, seconds = detect_points(find_faces, truth, annotations)
+    detected, seconds = detect_points(find_faces, truth, annotations)
     found = np.isfinite(detected[:, 0, 0])
     print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
     if not found.any():
         return {}
-    some = truth._replace(points=truth.points[found], boxes=truth.boxes[found])
-    over_faces, over_points = correlate_spread(detected[found], spreads[found], some)
-    print(f"rank correlation of spread and error: {over_faces:.2f} over faces, {over_points:.2f} over points")
-    errors = nme(detected[found], some.points, some.boxes)
+    errors = nme(detected[found], truth.points[found], truth.boxes[found])
     return {"detected": measure_faces(errors), "true crops": measure_some(prediction.errors, found)}
 
 

@@ -27,29 +27,21 @@ def crops_placeholder():
 
 
 def SENet(
-    crops,
-    is_training=False,
-    keep_prob=0.8,
-    weight_decay=1e-5,
-    batch_norm_decay=BATCH_NORM_DECAY,
-    network="original",
+    crops, is_training=False, keep_prob=0.8, weight_decay=1e-5, batch_norm_decay=BATCH_NORM_DECAY, network="original"
 ):
     """Predicts 68 points on each crop.
 
     A second call in the same graph shares the variables of the first; wrap it in a tf.name_scope.
 
-    Args:
-        crops: float32 [N, 128, 128, 3], BGR, 0..255, not normalised.
-        is_training: True to normalise by the batch's statistics (whose moving averages go to tf.GraphKeys.UPDATE_OPS)
-            and to use dropout; False to normalise by the moving averages.
-        keep_prob: fraction of the 1,024 units that dropout keeps, 0..1.
-        weight_decay: factor of sum(w^2)/2 of each normalised convolution, into tf.GraphKeys.REGULARIZATION_LOSSES.
-        batch_norm_decay: decay of the moving averages, a number or a scalar tensor.
-        network: a name in NETWORKS.
-
-    Returns:
-        (outputs float32 [N, 136]: x0 y0 x1 y1 ... x67 y67 as shares of the crop's width and height, 0 or more;
-        end points, a dict: "features", float32 [N, inputs], the input of the last two layers, of the original; or
+    crops: float32 [N, 128, 128, 3], BGR, 0..255, not normalised.
+    is_training: True to normalise by the batch's statistics (whose moving averages go to tf.GraphKeys.UPDATE_OPS) and
+        to use dropout; False to normalise by the moving averages.
+    keep_prob: fraction of the 1,024 units that dropout keeps, 0..1.
+    weight_decay: factor of sum(w^2)/2 of each normalised convolution, into tf.GraphKeys.REGULARIZATION_LOSSES.
+    batch_norm_decay: decay of the moving averages, a number or a scalar tensor.
+    network: a name in NETWORKS.
+    Returns: (outputs float32 [N, 136]: x0 y0 x1 y1 ... x67 y67 as shares of the crop's width and height, 0 or more; end
+        points, a dict: "features", float32 [N, inputs], the input of the last two layers, of the original; or
         "heat_maps", float32 [N, 68, 16, 16], logits of each landmark's position on GRID, y before x, of the others).
     """
     shape = NETWORKS[network]
@@ -80,14 +72,11 @@ def add_live_start(end_points, mean_face, hidden_scale, hidden_mean):
     apart too little for the layers before them to learn from. Heat maps start even, each landmark in the middle of the
     crop, and need only the squeeze layers' biases.
 
-    Args:
-        end_points: as SENet returns them, of a batch of crops.
-        mean_face: float [136], the mean label: what the last layer returns at first, its weights being zero.
-        hidden_scale: factor of the 1,024 units' Xavier weights.
-        hidden_mean: mean of the 1,024 units over the batch, which their biases bring about.
-
-    Returns:
-        list of tf.Operation, to run one after the other.
+    end_points: as SENet returns them, of a batch of crops.
+    mean_face: float [136], the mean label: what the last layer returns at first, its weights being zero.
+    hidden_scale: factor of the 1,024 units' Xavier weights.
+    hidden_mean: mean of the 1,024 units over the batch, which their biases bring about.
+    Returns: list of tf.Operation, to run one after the other.
     """
     variables = {variable.op.name: variable for variable in tf.model_variables()}
     dense = [variables.pop(f"fully_connected_{i}/{part}", None) for i in (8, 9) for part in ("weights", "biases")]

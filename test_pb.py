@@ -69,15 +69,10 @@ COLUMNS += [*Pose._fields, "score", *(f"spread{i}" for i in range(LANDMARKS))]
 
 @contextlib.contextmanager
 def write_points(outputs, paths):
-    """Writes the points of faces, each file whole or not at all.
+    """Writes the points of faces to a .csv, and a .json if `paths` has two, each whole or not at all.
 
-    Args:
-        outputs: Outputs.
-        paths: Path of the .csv, and of the .json if there is to be one.
-
-    Yields:
-        add(picture, shown, faces, seconds), where picture is a name or the number of a frame, shown the second in the
-        video or None, faces a list of Face, and seconds the time it took.
+    Yields add(picture, shown, faces, seconds): picture is a name or the number of a frame, shown the second in the
+    video or None, faces a list of Face, and seconds the time it took.
     """
     entries = []
     with contextlib.ExitStack() as files:
@@ -129,18 +124,10 @@ def draw_faces(picture, faces, pose):
 
 
 def draw_picture(find, path, pose):
-    """Draws the faces of a picture file.
+    """Draws the faces of a picture file that `find`, a function of a picture, returns.
 
-    Args:
-        find: function of a picture that returns a list of Face.
-        path: Path of the picture.
-        pose: whether to draw axes.
-
-    Returns:
-        (bytes of the drawn file, list of Face, seconds that finding them took).
-
-    Raises:
-        UserError: it is no picture, or OpenCV cannot draw into one of this size.
+    Returns: (bytes of the drawn file, list of Face, seconds that finding them took).
+    Raises UserError: it is no picture, or OpenCV cannot draw into one of this size.
     """
     picture, content = read_picture(path)
     try:
@@ -160,19 +147,10 @@ def draw_picture(find, path, pose):
 
 
 def draw_pictures(find, targets, outputs, points, pose):
-    """Draws many pictures; files that cannot be used, and photos without a face, are reported.
+    """Draws pictures, a dict of each Path to its drawing's; those that cannot be used, or hold no face, are reported.
 
-    Args:
-        find, pose: see draw_picture.
-        targets: dict of the Path of each picture, at least one, to the Path to draw it to.
-        outputs: Outputs.
-        points: Paths, see write_points.
-
-    Returns:
-        (list of the Paths written, a line that says what was done).
-
-    Raises:
-        UserError: none of them is a picture; nothing is written then.
+    Returns (list of the Paths written, a line that says what was done). Raises UserError, before anything is written,
+    if none can be used.
     """
     drawn, count, times = [], 0, []
     with write_points(outputs, points) as add:
@@ -196,21 +174,11 @@ def draw_pictures(find, targets, outputs, points, pose):
 
 
 def draw_video(find_faces, source, target, outputs, points, pose, shown):
-    """Writes a video with the points of its faces; Ctrl-C ends it early, with what there is.
+    """Writes a video, from a Path or the number of a camera, with the points of its faces; Ctrl-C, or q in the window
+    where it is shown, ends it early.
 
-    Args:
-        find_faces: FaceFinder.
-        source: Path of a video, or the number of a camera, int.
-        target: Path of the mp4 to write.
-        outputs, points, pose: see draw_pictures.
-        shown: whether to show it in a window; q there ends it.
-
-    Returns:
-        a line that says what was written.
-
-    Raises:
-        UserError: the source cannot be opened or has no frame, or no video of its size can be written; nothing is
-            written then.
+    Returns a line that says what was written. Raises UserError, before anything is written, if there is no frame or no
+    video of its size can be written.
     """
     video, track = Video(source), FaceTracker(find_faces)
     count, with_face, began = 0, 0, time.perf_counter()
@@ -237,11 +205,7 @@ def draw_video(find_faces, source, target, outputs, points, pose, shown):
 
 
 def show(picture, milliseconds=0):
-    """Shows a picture in a window until a key is pressed, or for some milliseconds: the key's number, -1 for none.
-
-    Raises:
-        UserError: there is no display, or this OpenCV has no windows.
-    """
+    """Shows a picture in a window until a key is pressed, or for some milliseconds: the key's number, -1 for none."""
     try:
         cv2.imshow("landmarks: any key for the next, q ends a video", picture)
         return cv2.waitKey(milliseconds)
@@ -290,16 +254,9 @@ def parse_args():
 
 
 def list_pictures(images):
-    """The pictures that --images names. Other files beside them, except texts, are reported.
+    """The pictures, list of Path, in folders and files (Paths, also with * and ?); other files are reported.
 
-    Args:
-        images: Paths of folders and files, and patterns with * and ?.
-
-    Returns:
-        list of Path.
-
-    Raises:
-        UserError: there is no such folder or file, or no picture among them.
+    Raises UserError if there is no such folder or file, or no picture among them.
     """
     files = {}
     for path in images:

@@ -68,16 +68,13 @@ Training = namedtuple("Training", "step scalars averages end_points")
 def add_training(crops, labels, recipe, steps, network=SENet, average=None):
     """Adds a network in training mode, its loss and its optimizer to the default graph.
 
-    Args:
-        crops: float32 [N, 128, 128, 3], BGR, 0..255.
-        labels: float32 [N, 136]; NaN for a point without a label, which is left out of the loss.
-        recipe: Recipe.
-        steps: number of steps of the whole run, over which the learning rate falls.
-        network: function like senet.SENet.
-        average: function of the list of gradients that returns those to apply; None: they themselves.
-
-    Returns:
-        Training.
+    crops: float32 [N, 128, 128, 3], BGR, 0..255.
+    labels: float32 [N, 136]; NaN for a point without a label, which is left out of the loss.
+    recipe: Recipe.
+    steps: number of steps of the whole run, over which the learning rate falls.
+    network: function like senet.SENet.
+    average: function of the list of gradients that returns those to apply; None: they themselves.
+    Returns: Training.
     """
     step = tf.train.get_or_create_global_step()
     done = tf.cast(step, tf.float32)
@@ -124,14 +121,9 @@ def add_training(crops, labels, recipe, steps, network=SENet, average=None):
 
 
 def next_batch(paths, recipe, batch_size, seed, start, frontal):
-    """The tensors of the next training batch: crops and labels, as add_training takes them.
+    """The tensors of the next training batch of some record files: crops and labels, as add_training takes them.
 
-    Args:
-        paths: record files.
-        recipe, batch_size: see train().
-        seed: int, of the order and of augmentation.
-        start: int, the number of steps that are done.
-        frontal: fraction of the records within 30 degrees of yaw, see Manifest.
+    start: number of steps that are done; frontal: fraction of the records within 30 degrees of yaw.
     """
     augment = None
     if recipe.augment:
@@ -147,19 +139,16 @@ def next_batch(paths, recipe, batch_size, seed, start, frontal):
 def train(data, models, recipe, network, steps, batch_size, seed, init=None, cluster=None):
     """Trains until a number of steps is done, continuing from the last checkpoint in `models`.
 
-    Args:
-        data: Path of the folder of the records.
-        models: Path of the folder of the checkpoints and logs.
-        recipe: Recipe.
-        network: a name in senet.NETWORKS.
-        steps: batches in all.
-        batch_size: crops in a batch.
-        seed: int, of initial values, order, dropout and augmentation.
-        init: path of a checkpoint whose weights a new run starts with, or None.
-        cluster: Cluster of tasks that train together; None: this process alone.
-
-    Returns:
-        the lowest test NME (box), or None if there was nothing to do.
+    data: Path of the folder of the records.
+    models: Path of the folder of the checkpoints and logs.
+    recipe: Recipe.
+    network: a name in senet.NETWORKS.
+    steps: batches in all.
+    batch_size: crops in a batch.
+    seed: int, of initial values, order, dropout and augmentation.
+    init: path of a checkpoint whose weights a new run starts with, or None.
+    cluster: Cluster of tasks that train together; None: this process alone.
+    Returns: the lowest test NME (box), or None if there was nothing to do.
     """
     # Data
     cluster = cluster or Cluster()
@@ -222,15 +211,11 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
             raise
 
 
-def run_steps(session, cluster, training, test, savers, writer, models, start, steps, batch_size, best_nme):
-    """The loop of train(), from step `start` to `steps`: returns the lowest test NME (box).
+def run_steps(session, cluster, training, test, savers, writer, models, start, steps, size, best_nme):
+    """The loop of train(), from step `start` to `steps`, with `size` crops a step: returns the lowest test NME (box).
 
-    Args:
-        training: Training.
-        test: TestSet.
-        savers: dict of LAST and BEST to the tf.train.Saver of each.
-        writer: tf.summary.FileWriter; used by the first task alone.
-        best_nme: the lowest so far.
+    training: Training; test: TestSet; savers: dict of LAST and BEST to the tf.train.Saver of each; writer:
+    tf.summary.FileWriter, used by the first task alone; best_nme: the lowest so far.
     """
     curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", value) for name, value in training.scalars.items()])
     losses, seconds, began = [], 0.0, time.monotonic()
@@ -261,8 +246,8 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
                 best_nme = errors.box
                 save(savers[BEST], session, models, BEST, step)
             left = (time.monotonic() - began) / (step - start) * (steps - step)
-            report(writer, step, np.mean(losses), errors, len(losses) * batch_size * cluster.tasks / seconds, left)
-            write_picture(writer, step, draw_test_crops(session, test))
+            sheet = draw_test_crops(session, test)
+            report(writer, step, np.mean(losses), errors, sheet, len(losses) * size / seconds, left)
             losses, seconds = [], 0.0
     except KeyboardInterrupt as stop:
         step = session.run(tf.train.get_global_step())
@@ -305,17 +290,9 @@ def open_logs(models, start, cluster):
         yield writer
 
 
-def report(writer, step, loss, errors, rate, left):
-    """Prints a line, and writes the same numbers for TensorBoard.
-
-    Args:
-        writer: tf.summary.FileWriter.
-        step: int.
-        loss: mean training loss since the line before.
-        errors: TestErrors.
-        rate: images a second.
-        left: seconds to the end of the run.
-    """
+def report(writer, step, loss, errors, sheet, rate, left):
+    """Prints a line, and writes the same for TensorBoard: training loss, TestErrors, a picture of test crops, images a
+    second, seconds left."""
     by_yaw = ", ".join(f"{yaw_bin}: {error:.2%}" for yaw_bin, error in errors.by_yaw.items())
     tqdm.write(
         f"step {step}  loss {loss:.5f}  test loss {errors.loss:.5f}  test NME {errors.inter_ocular:.2%},"
@@ -328,14 +305,10 @@ def report(writer, step, loss, errors, rate, left):
         "train/images_per_second": rate,
     } | {f"test/nme_box_yaw_{yaw_bin}": error for yaw_bin, error in errors.by_yaw.items()}
     values = [tf.Summary.Value(tag=tag, simple_value=number) for tag, number in numbers.items()]
-    writer.add_summary(tf.Summary(value=values), step)
-
-
-def write_picture(writer, step, sheet):
-    """Writes a picture, uint8 [H, W, 3], BGR, for TensorBoard, as test/crops."""
     jpeg = cv2.imencode(".jpg", sheet)[1].tobytes()
     picture = tf.Summary.Image(encoded_image_string=jpeg, height=sheet.shape[0], width=sheet.shape[1])
-    writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="test/crops", image=picture)]), step)
+    values.append(tf.Summary.Value(tag="test/crops", image=picture))
+    writer.add_summary(tf.Summary(value=values), step)
 
 
 # The command line

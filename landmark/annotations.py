@@ -42,17 +42,11 @@ AnnotatedFace = namedtuple("AnnotatedFace", "name crop label box photo yaw landm
 
 
 def find_annotations(folders):
-    """The annotated faces of folders, each folder in one of formats.FORMATS.
+    """The annotated faces of folders (Paths; one named twice is taken once), each in one of formats.FORMATS.
 
-    Args:
-        folders: Paths; one named twice is taken once.
-
-    Returns:
-        list of Annotation, in an order that looks random but depends on their names alone, so that neighbours in a
+    Returns: list of Annotation, in an order that looks random but depends on their names alone, so that neighbours in a
         record file are not the same face or set.
-
-    Raises:
-        UserError: one is not a folder or holds no faces; the message names it.
+    Raises UserError: one is not a folder or holds no faces; the message names it.
     """
     found = []
     for path, folder in {Path(folder).resolve(): folder for folder in folders}.items():
@@ -79,13 +73,9 @@ def _describe_types(annotations):
 
 
 def split_faces(annotations):
-    """Chooses the faces for testing. All pose variants of a face, its mirror, and all faces of a photo stay together.
+    """Chooses the faces for testing: list of bool, True for a tenth of the faces, at least one, by their names' hash.
 
-    Args:
-        annotations: list of Annotation.
-
-    Returns:
-        list of bool, True for test: a tenth of the faces, at least one, by the hash of their names.
+    All pose variants of a face, its mirror, and all faces of a photo stay together.
     """
     faces = identity_keys(annotations)
     ordered = sorted(set(faces), key=lambda face: (_hash(face[1]), face))
@@ -94,15 +84,9 @@ def split_faces(annotations):
 
 
 def assign_shards(is_test, shards):
-    """Assigns faces to shards, those of each split in turn, so that reading a record of each shard in turn gives the
-    order of one file.
+    """Assigns faces to shards: for each of a number of shards, a list of positions in is_test (see split_faces).
 
-    Args:
-        is_test: list of bool, from split_faces.
-        shards: number of shards.
-
-    Returns:
-        for each shard a list of positions in is_test.
+    The faces of each split take turns, so that reading a record of each shard in turn gives the order of one file.
     """
     splits = [[i for i, test in enumerate(is_test) if test == split] for split in (False, True)]
     return [sorted(i for split in splits for i in split[shard::shards]) for shard in range(shards)]
@@ -114,11 +98,7 @@ def identity_keys(annotations):
     In a format with variants, one or two digits after the last `_` are a variant's number; except where all stems of a
     set differ in that number alone, or where the numbers reach three digits: those are different faces.
 
-    Args:
-        annotations: list of all Annotations.
-
-    Returns:
-        list of (set, stem without the variant's number).
+    Returns: list of (set, stem without the variant's number).
     """
     faces, families = [], {}
     for annotation in annotations:
@@ -142,17 +122,12 @@ def _hash(text):
 def read_face(annotation, landmark_type=LANDMARK_TYPES[0]):
     """Reads and crops one face.
 
-    Args:
-        annotation: Annotation.
-        landmark_type: one of LANDMARK_TYPES. A face that has only the other type gets labels for the points that both
-            types share, all but the jaw (in 300W_LP's IBUG the two jaws are 7% of the box apart even below 30 degrees
-            of yaw, the others equal).
-
-    Returns:
-        AnnotatedFace.
-
-    Raises:
-        UserError: the face cannot be used; the message names the file and the reason.
+    annotation: Annotation.
+    landmark_type: one of LANDMARK_TYPES. A face that has only the other type gets labels for the points that both types
+        share, all but the jaw (in 300W_LP's IBUG the two jaws are 7% of the box apart even below 30 degrees of yaw, the
+        others equal).
+    Returns: AnnotatedFace.
+    Raises UserError: the face cannot be used; the message names the file and the reason.
     """
     source = source_of(annotation)
     try:
@@ -183,8 +158,8 @@ def read_face(annotation, landmark_type=LANDMARK_TYPES[0]):
 def _fit_photo(photo, data, box):
     """What a record keeps of a photo: (the box in it, the bytes of a picture file).
 
-    A photo larger than 300W_LP's is cut to what augmentation can reach, and scaled so that the sides of the box are whole
-    pixels and the label stays the same.
+    A photo larger than 300W_LP's is cut to what augmentation can reach, and scaled so that the sides of the box are
+    whole pixels and the label stays the same.
     """
     if max(photo.shape[:2]) <= STORED_SIDE:
         return box, data
@@ -218,16 +193,9 @@ def _read_chunk(annotations, landmark_type):
 
 
 def read_faces(annotations, landmark_type=LANDMARK_TYPES[0], workers=CORES, ahead=CHUNKS_AHEAD):
-    """Reads many faces in several processes, few chunks at a time, however long the list.
+    """Yields for each annotation, in order, what read_face returns, or the message of its UserError.
 
-    Args:
-        annotations: list of Annotation.
-        landmark_type: see read_face.
-        workers: number of processes.
-        ahead: chunks of 16 faces that are read before they are asked for.
-
-    Yields:
-        for each, in order, what read_face returns, or the message of its UserError.
+    Reads in several processes (`workers`), few chunks of 16 faces ahead, however long the list.
     """
     # Each core has a worker; and a fork does not copy OpenCV's threads, for which a worker would wait for ever.
     cv2.setNumThreads(1)

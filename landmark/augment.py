@@ -10,17 +10,14 @@ from landmark.points import IMAGE_SIZE, JAW, LANDMARKS, MIRROR, WHOLE_CROP, crop
 def augment_batch(recipe, seed, step, images, labels, boxes, photos):
     """Augments the faces of one batch, the same for the same seed and step.
 
-    Args:
-        recipe: Recipe; rotation, jitter and light reach full strength at step augment_ramp_steps.
-        seed: int.
-        step: int, of the training; at 0 faces are mirrored and nothing else.
-        images: [N] bytes, the crop of each record, used if the record has no readable photo.
-        labels: float32 [N, 136], NaN for a jaw without labels.
-        boxes: int64 [N, 4], x_min y_min x_max y_max in pixels of the photo.
-        photos: [N] bytes, a picture file each, or empty.
-
-    Returns:
-        (crops uint8 [N, 128, 128, 3], labels float32 [N, 136]).
+    recipe: Recipe; rotation, jitter and light reach full strength at step augment_ramp_steps.
+    seed: int.
+    step: int, of the training; at 0 faces are mirrored and nothing else.
+    images: [N] bytes, the crop of each record, used if the record has no readable photo.
+    labels: float32 [N, 136], NaN for a jaw without labels.
+    boxes: int64 [N, 4], x_min y_min x_max y_max in pixels of the photo.
+    photos: [N] bytes, a picture file each, or empty.
+    Returns: (crops uint8 [N, 128, 128, 3], labels float32 [N, 136]).
     """
     rng = np.random.default_rng([seed, step])
     strength = min(1, step / recipe.augment_ramp_steps)
@@ -41,17 +38,14 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
 def move_face(photo, points, box, rotation_std, box_jitter, mirror_label_shift, rng):
     """Turns and mirrors a face and cuts the crop of what results, with each side of its box jittered.
 
-    Args:
-        photo: uint8 [H, W, 3].
-        points: float [68, 2] in pixels of the photo; a jaw without labels is NaN.
-        box: x_min, y_min, x_max, y_max of the face crop in pixels of the photo.
-        rotation_std: degrees, standard deviation of the roll.
-        box_jitter: standard deviation of each side of the box, in its sides.
-        mirror_label_shift: how far to the right labels lie, in widths of the face; mirrored labels are moved there too.
-        rng: numpy Generator.
-
-    Returns:
-        (crop uint8 [128, 128, 3], points [68, 2] as shares of its sides; a point cut off lies outside 0..1).
+    photo: uint8 [H, W, 3].
+    points: float [68, 2] in pixels of the photo; a jaw without labels is NaN.
+    box: x_min, y_min, x_max, y_max of the face crop in pixels of the photo.
+    rotation_std: degrees, standard deviation of the roll.
+    box_jitter: standard deviation of each side of the box, in its sides.
+    mirror_label_shift: how far to the right labels lie, in widths of the face; mirrored labels are moved there too.
+    rng: numpy Generator.
+    Returns: (crop uint8 [128, 128, 3], points [68, 2] as shares of its sides; a point cut off lies outside 0..1).
     """
     outline = points.copy()
     if np.isnan(points).any():  # the crop is then cut around the ellipse in the face's box
@@ -62,10 +56,8 @@ def move_face(photo, points, box, rotation_std, box_jitter, mirror_label_shift, 
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if rng.random() < 0.5:
         rotation = rotation @ np.diag([-1.0, 1.0])
-        points = points[MIRROR] - [
-            2 * mirror_label_shift * np.ptp(outline[:, 0]),
-            0,
-        ]  # to the left, as they are mirrored
+        shift = 2 * mirror_label_shift * np.ptp(outline[:, 0])
+        points = points[MIRROR] - [shift, 0]  # to the left: they are mirrored below
     points = points @ rotation.T
     low, high = np.array(crop_box(outline @ rotation.T), np.float64).reshape(2, 2)
     jitter = box_jitter * np.clip(rng.normal(size=[2, 2]), -3, 3) * (high - low)
@@ -78,15 +70,9 @@ def move_face(photo, points, box, rotation_std, box_jitter, mirror_label_shift, 
 
 
 def change_light(crop, strength, rng):
-    """Changes what a camera changes, and covers a part of the face now and then.
+    """A crop, uint8 [128, 128, 3], BGR, with the light, blur and noise of other cameras, now and then partly covered.
 
-    Args:
-        crop: uint8 [128, 128, 3], BGR; may be changed in place.
-        strength: 0..1, how often anything is changed.
-        rng: numpy Generator.
-
-    Returns:
-        uint8 [128, 128, 3].
+    It may be changed in place. strength: 0..1, how often anything is changed; rng: numpy Generator.
     """
     if rng.random() < 0.15 * strength:  # a smaller face, enlarged
         small = cv2.resize(crop, None, fx=(share := rng.uniform(0.35, 0.8)), fy=share, interpolation=cv2.INTER_AREA)

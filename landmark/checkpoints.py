@@ -36,11 +36,7 @@ def prefix_of(path):
 
 
 def step_of(checkpoint):
-    """models/model.ckpt-500 -> 500.
-
-    Raises:
-        UserError: there is no number in the name.
-    """
+    """models/model.ckpt-500 -> 500; UserError if the name has no number."""
     step = checkpoint.rpartition("-")[2]
     if not step.isdigit():
         raise UserError(f"{checkpoint} is not a checkpoint of train.py, whose names end in -STEP: move it elsewhere")
@@ -53,17 +49,9 @@ def find_checkpoint(models):
 
 
 def find_whole(models, name):
-    """The newest checkpoint of a folder that is whole; if a newer one is damaged, that is printed.
+    """The prefix (str) of the newest whole checkpoint in a folder, or None if there are none; name: LAST or BEST.
 
-    Args:
-        models: Path of the folder.
-        name: LAST or BEST.
-
-    Returns:
-        str, its prefix, or None if there is no checkpoint of that name.
-
-    Raises:
-        UserError: there are checkpoints, but none is whole.
+    Damaged ones that are newer are reported. Raises UserError if there are checkpoints, but none is whole.
     """
     damaged = []
     for prefix in _prefixes(models, name):
@@ -84,10 +72,9 @@ def find_whole(models, name):
 
 
 def read_checkpoint(prefix):
-    """The variables of a checkpoint, compared with their checksums: dict of a name to its value, an array.
+    """The variables of a checkpoint, dict of a name to an array, compared with their checksums.
 
-    Raises:
-        UserError: it is missing or damaged; the message names it.
+    Raises UserError if it is missing or damaged.
     """
     with _plain_path(prefix) as path:
         try:
@@ -99,16 +86,7 @@ def read_checkpoint(prefix):
 
 
 def restore(saver, session, checkpoint):
-    """saver.restore() from a checkpoint in any folder.
-
-    Args:
-        saver: tf.train.Saver.
-        session: tf.Session.
-        checkpoint: its prefix.
-
-    Raises:
-        UserError: it is missing, damaged or of another graph; the message names it.
-    """
+    """saver.restore() from a checkpoint (prefix, str) in any folder; UserError if it is missing or of another graph."""
     try:
         with _plain_path(checkpoint) as path:
             saver.restore(session, path)
@@ -144,10 +122,9 @@ def _lost(models, name):
 
 @contextlib.contextmanager
 def lock_models(models):
-    """Keeps other runs out of a folder while the block runs, and removes what a killed one left half-written.
+    """Keeps other runs out of a folder during a block, and removes what a killed run left half-written there.
 
-    Raises:
-        UserError: another run is there; the message has its process number.
+    Raises UserError with the number of the other process if there is one.
     """
     is_new = not models.exists()
     models.mkdir(parents=True, exist_ok=True)
@@ -171,28 +148,15 @@ def lock_models(models):
 
 
 def is_due(step, steps, seconds):
-    """Whether a run saves and tests after a step: every 1,000 steps or 5 minutes, more often in a short run.
-
-    Args:
-        step: int, from 1.
-        steps: int, of the whole run.
-        seconds: since it last did.
-    """
+    """Whether a run of `steps` saves and tests after a step (from 1): every 1,000 steps, more often in a short run, and
+    when it last did so 5 minutes ago or more."""
     return step % min(SAVE_STEPS, max(100, steps // 20)) == 0 or step == steps or seconds >= SAVE_SECONDS
 
 
 def save(saver, session, models, name, step):
-    """saver.save(), after which all but the newest KEPT checkpoints are deleted.
+    """saver.save() as `name` (LAST or BEST) in the folder `models`, after which all but the newest KEPT are deleted.
 
-    Args:
-        saver: tf.train.Saver with max_to_keep=None.
-        session: tf.Session.
-        models: Path of the folder.
-        name: LAST or BEST.
-        step: int.
-
-    Raises:
-        UserError: it cannot be written; the checkpoints before it are still there.
+    The saver has max_to_keep=None. Raises UserError if it cannot be written; older checkpoints are kept then.
     """
     try:
         with defer_signals():
@@ -229,16 +193,9 @@ def _remove_torn(models):
 
 
 def keep_run(models, run, fixed):
-    """Writes run.json; if the folder holds a run already, compares with that first.
+    """Writes run.json, a dict of every choice, into a folder; if a run is there already, compares with that first.
 
-    Args:
-        models: Path of the folder of the checkpoints.
-        run: dict of a name to a number, string, boolean or None: every choice.
-        fixed: names in it that a resumed run cannot change.
-
-    Raises:
-        UserError: a fixed value differs from what the run was started with, or the file is damaged; nothing is written
-            then.
+    Raises UserError, before anything is written, if a value whose name is in `fixed` differs.
     """
     path = Path(models) / RUN
     before = _read_json(path) if path.exists() else run
@@ -259,11 +216,8 @@ def keep_run(models, run, fixed):
 def read_run(checkpoint):
     """What is known of a checkpoint: the file of its own name with .json, or the run.json beside it.
 
-    Returns:
-        dict with "network", a name in senet.NETWORKS, and more; the original network if there is no such file.
-
-    Raises:
-        UserError: the network is not in NETWORKS, or the file is damaged; the message names it.
+    Returns: dict with "network", a name in senet.NETWORKS ("original" if there is no such file), and more.
+    Raises UserError: the network is not in NETWORKS, or the file is damaged.
     """
     paths = Path(f"{checkpoint}.json"), Path(checkpoint).parent / RUN
     path = next((path for path in paths if path.exists()), None)

@@ -31,14 +31,9 @@ Detector = namedtuple("Detector", "find crop")
 def load_detector(yunet=None):
     """A face detector.
 
-    Args:
-        yunet: path of YuNet's ONNX file, or None for RetinaFace.
-
-    Returns:
-        Detector.
-
-    Raises:
-        UserError: the file is not YuNet.
+    yunet: path of YuNet's ONNX file, or None for RetinaFace.
+    Returns: Detector.
+    Raises UserError: the file is not YuNet.
     """
     if not yunet:
         net = cv2.dnn.readNetFromONNX(np.fromfile(RETINAFACE, np.uint8))

@@ -9,7 +9,6 @@ from collections import namedtuple
 
 import cv2
 import numpy as np
-from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from landmark.errors import UserError
@@ -46,7 +45,7 @@ PROTOCOL = (
     " nme_inner: points 17 to 67 over the box; yaw: Pose_Para of the MAT file, else estimated from the true points;"
     " pose: Pose_Para, against the pose estimated from the predicted points;"
     f" eyes closed, mouth open: lids, or lips, less than {CLOSED:.0%}, or more than {OPEN:.0%}, of |p27 - p33| apart;"
-    f" shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES} draws a face, seed 0."
+    f" shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES} draws a face."
 )
 
 # The faces that predictions are compared with. names: list of <SET>/<stem>; points: float64 [N, 68, 2] in pixels of the
@@ -60,14 +59,9 @@ Prediction = namedtuple("Prediction", "points errors shaken worst")
 
 
 def shake_box(face, shakes):
-    """A face cut by boxes that are a little off.
+    """An AnnotatedFace cut by boxes that are a little off, by `shakes`, float [K, 4], in sides of its box.
 
-    Args:
-        face: AnnotatedFace.
-        shakes: float [K, 4], how far each side of its box is moved, in its sides.
-
-    Returns:
-        (crops uint8 [K, 128, 128, 3], boxes int64 [K, 4] in pixels of the photo).
+    Returns: (crops uint8 [K, 128, 128, 3], boxes int64 [K, 4] in pixels of the photo).
     """
     box = np.array(face.box)
     sides = np.tile(box[2:] - box[:2], 2)
@@ -91,17 +85,12 @@ def predict_points(predict, crops, boxes):
 def predict_faces(models, faces, landmark_types, total=None):
     """Reads faces once and predicts each with every model, from its true crop and from SHAKES jittered ones.
 
-    Args:
-        models: dict of a name to a function of crops, see runtimes.py.
-        faces: iterable of AnnotatedFace; or of str, which says why a face cannot be used, and is printed.
-        landmark_types: dict of a model's name to the landmark type it was trained on, one of LANDMARK_TYPES.
-        total: number of faces, for the progress bar, or None.
-
-    Returns:
-        (GroundTruth, dict of a name to its Prediction).
-
-    Raises:
-        UserError: a model was trained on another landmark type, or no face can be used.
+    models: dict of a name to a function of crops, see runtimes.py.
+    faces: iterable of AnnotatedFace; or of str, which says why a face cannot be used, and is printed.
+    landmark_types: dict of a model's name to the landmark type it was trained on, one of LANDMARK_TYPES.
+    total: number of faces, for the progress bar, or None.
+    Returns: (GroundTruth, dict of a name to its Prediction).
+    Raises UserError: a model was trained on another landmark type, or no face can be used.
     """
     rng = np.random.default_rng(0)
     truths, predictions = [], {name: [] for name in models}
@@ -163,19 +152,12 @@ def _join(parts):
 
 
 def detect_points(find_faces, truth, annotations):
-    """The faces found in their whole photos.
+    """Finds the faces of a GroundTruth, whose Annotations are given, in their whole photos with a FaceFinder.
 
-    Args:
-        find_faces: FaceFinder.
-        truth: GroundTruth.
-        annotations: list of the Annotation of each face in it.
-
-    Returns:
-        (points float64 [N, 68, 2] in pixels of what truth.points are in, NaN where no face overlaps the true crop;
-        their spread, float64 [N, 68], in the same; seconds of each photo, float [N]).
+    Returns: (points float64 [N, 68, 2] in pixels of what truth.points are in, NaN where no face overlaps the true crop;
+        seconds of each photo, float [N]).
     """
     points, seconds = np.full(truth.points.shape, np.nan), []
-    spreads = np.full(points.shape[:2], np.nan)
     everyone = enumerate(tqdm(annotations, "detect", unit="face", disable=None))
     for photo, some in itertools.groupby(everyone, key=lambda face: face[1].photo):  # a photo's faces come together
         picture, _ = read_picture(photo, stored=True)
@@ -184,36 +166,15 @@ def detect_points(find_faces, truth, annotations):
         with contextlib.suppress(cv2.error):  # it cannot scale a photo of 20,000x2 pixels
             found = find_faces(picture)
         seconds.append(time.perf_counter() - began)
-        boxes = [bounds(face.points) for face in found]
         for i, annotation in some:
             true = next(iter(read_points(annotation).values()))
-            box = crop_box(true)
-            best = match_box(bounds(true), boxes)
+            best = match_box(bounds(true), [bounds(face.points) for face in found])
             if best is not None:
-                points[i] = to_photo(to_crop(found[best].points, box), truth.boxes[i])
-                spreads[i] = found[best].spread * (truth.boxes[i][3] - truth.boxes[i][1]) / (box[3] - box[1])
-    return points, spreads, np.array(seconds)
+                points[i] = to_photo(to_crop(found[best].points, crop_box(true)), truth.boxes[i])
+    return points, np.array(seconds)
 
 
 # Measures
-
-
-def correlate_spread(points, spreads, truth):
-    """Spearman's rank correlation of spread and true error, both over the size of the face's box.
-
-    Args:
-        points, spreads: as detect_points returns them, of the faces that are found.
-        truth: GroundTruth of the same.
-
-    Returns:
-        (over faces, whose points are averaged; over points), -1..1.
-    """
-    errors = np.linalg.norm(points - truth.points, axis=-1)
-    known = np.isfinite(errors)
-    size = face_sizes(truth.points, truth.boxes)[1][:, None]
-    errors, spreads = (np.where(known, distances / size, np.nan) for distances in (errors, spreads))
-    pairs = (np.nanmean(errors, 1), np.nanmean(spreads, 1)), (errors[known], spreads[known])
-    return tuple(float(spearmanr(*pair).statistic) for pair in pairs)
 
 
 def measure_some(errors, chosen):
@@ -226,14 +187,9 @@ def _bin_yaws(truth):
 
 
 def measure_groups(prediction, truth):
-    """The measures of one model by set, yaw, expression and part of the face, and under a shaken box.
+    """The measures of a Prediction by set, yaw, expression and part of the face, and under a shaken box.
 
-    Args:
-        prediction: Prediction.
-        truth: GroundTruth.
-
-    Returns:
-        dict of a group's name to its measures; `yaws` are the means of the three yaws' means, of faces in all of them.
+    Returns: dict of a group's name to its measures; `yaws` holds the means of the three yaw bins' means.
     """
     groups = {"all": np.ones(len(truth.names), bool)}
     sets = np.array([name.partition("/")[0] for name in truth.names])
@@ -258,15 +214,9 @@ def measure_groups(prediction, truth):
 
 
 def measure_poses(points, truth, annotations):
-    """How far the poses of predicted points are off those that MAT files give.
+    """How far the poses of predicted points, float64 [N, 68, 2], are off those that MAT files give.
 
-    Args:
-        points: float64 [N, 68, 2], see Prediction.
-        truth: GroundTruth.
-        annotations: list of the Annotation of each face in it.
-
-    Returns:
-        dict of each yaw bin that has faces with such a file to the mean errors of yaw, pitch and roll, degrees.
+    Returns: dict of each yaw bin that has faces with such a file to the mean errors of yaw, pitch and roll, degrees.
     """
     true = np.array([read_pose(annotation.photo.with_suffix(".mat")) for annotation in annotations])
     off = np.abs((np.array([estimate_pose(face) for face in points]) - true + 180) % 360 - 180)
@@ -276,14 +226,8 @@ def measure_poses(points, truth, annotations):
 
 
 def measure_gaps(points):
-    """How far the lids are apart, and the lips, over the length of the nose, which turns as they do.
-
-    Args:
-        points: float [N, 68, 2].
-
-    Returns:
-        (lids, the mean of both eyes; lips), float [N] each.
-    """
+    """How far apart the lids (mean of both eyes) and the lips of points [N, 68, 2] are, float [N] each, over the length
+    of the nose, which turns as they do."""
 
     def apart(above, below):
         return np.linalg.norm(points[:, above] - points[:, below], axis=-1).mean(-1)

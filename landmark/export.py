@@ -30,21 +30,13 @@ TestCrops = namedtuple("TestCrops", "crops labels boxes")
 
 
 def read_first(paths, count):
-    """The first faces of record files, which prepare_tfrecords.py mixed: TestCrops, `count` of them or fewer.
-
-    Raises:
-        UserError: see read_records.
-    """
+    """The first faces of record files, which prepare_tfrecords.py mixed: TestCrops, `count` of them or fewer."""
     faces = list(islice(read_records(paths), count))
     return TestCrops(*(np.array([getattr(face, name) for face in faces]) for name in ("crop", "label", "box")))
 
 
 def read_crops(folder):
-    """The pictures of a folder as face crops without labels: TestCrops.
-
-    Raises:
-        UserError: it holds no pictures, or one cannot be read.
-    """
+    """The JPEG files of a folder as face crops without labels: TestCrops; UserError if there are none."""
     pictures = [read_picture(path)[0] for path in sorted(Path(folder).glob("*.jpg"))]
     if not pictures:
         raise UserError(f"no face crops (*.jpg) in {folder} to check the model on")
@@ -59,17 +51,10 @@ def run_batches(run, crops):
 
 
 def freeze(checkpoint, crops):
-    """Freezes a checkpoint.
+    """Freezes a checkpoint (its prefix) of the network that checkpoints.read_run names.
 
-    Args:
-        checkpoint: prefix of a checkpoint, of the network that checkpoints.read_run names.
-        crops: uint8 or float32 [N, 128, 128, 3].
-
-    Returns:
-        (bytes of a serialized GraphDef of PLAIN_OPS, the checkpoint's outputs on the crops: float32 [N, 136]).
-
-    Raises:
-        UserError: the checkpoint is missing, damaged or of another graph.
+    Returns: (bytes of a serialized GraphDef of PLAIN_OPS, the checkpoint's outputs on the crops: float32 [N, 136]).
+    Raises UserError: the checkpoint is missing, damaged or of another graph.
     """
     run = read_run(checkpoint)
     with tf.Graph().as_default() as graph, tf.Session() as session:
@@ -87,16 +72,9 @@ def freeze(checkpoint, crops):
 
 
 def fold_batch_norms(frozen):
-    """Rewrites an inference graph in PLAIN_OPS: each batch norm becomes part of its convolution.
+    """Rewrites an inference graph of SENet, tf.GraphDef, in PLAIN_OPS: each batch norm joins its convolution.
 
-    Args:
-        frozen: tf.GraphDef of SENet without variables.
-
-    Returns:
-        tf.GraphDef that answers the same.
-
-    Raises:
-        UserError: it is a training graph, or holds other ops that are not plain; the message names them.
+    Raises UserError if it is a training graph, or holds other ops that are not plain.
     """
     definition = tf.graph_util.remove_training_nodes(frozen)  # the Identity between each variable and its reader
     nodes = {node.name: node for node in definition.node}
@@ -129,7 +107,7 @@ def fold_batch_norms(frozen):
 
 
 def to_saved_model(pb, path, _):
-    """Writes the folder of a SavedModel of a frozen graph, with the signature serving_default from `crops` to `points`."""
+    """Writes the folder of a SavedModel of a frozen graph: signature serving_default, from `crops` to `points`."""
     graph = load_graph(pb)
     source, target = map(graph.get_tensor_by_name, [INPUT_NAME, OUTPUT_NAME])
     try:
@@ -156,11 +134,6 @@ def to_tflite_int8(pb, path, crops):
 
     Input and output are float, and so are the last steps to the points: rounding a position, or a heat map's share, to
     one of 256 values would add more error than the network has.
-
-    Args:
-        pb: Path of a frozen graph.
-        path: Path of what is written.
-        crops: uint8 [N, 128, 128, 3].
     """
     plain = tf.lite.Interpreter(model_content=_tflite_converter(pb).convert())
     names = [tensor["name"] for tensor in plain.get_tensor_details()]
@@ -190,22 +163,15 @@ def to_onnx(pb, path, _):
 
 
 def write_checked(output, form, source, calibration, faces, expected, write):
-    """Writes a model if it answers as expected, and prints how far off it is.
+    """Writes a model to a Path if it answers as expected, and prints how far off it is.
 
-    Args:
-        output: Path of the file or folder.
-        form: Format.
-        source, calibration: see Format.convert.
-        faces: TestCrops, to test it on.
-        expected: float32 [N, 136], the checkpoint's outputs on these.
-        write: context manager of a Path that yields a Path to write a file to, as Outputs.write.
-
-    Returns:
-        its outputs, float32 [N, 136].
-
-    Raises:
-        UserError: they are off by more than the format's tolerance, or their NME is larger than the checkpoint's by
-            more than MAX_NME_RISE; an older model is still there then.
+    form: Format; source and calibration are for its convert().
+    faces: TestCrops to test it on.
+    expected: float32 [N, 136], the checkpoint's outputs on these.
+    write: whole_file or Outputs.write.
+    Returns: its outputs, float32 [N, 136].
+    Raises UserError: they are off by more than the format's tolerance, or their NME is larger than the checkpoint's by
+        more than MAX_NME_RISE; an older model is still there then.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with (whole_folder if form.kind == "DIR" else write)(output) as path:

@@ -39,14 +39,9 @@ Format = namedtuple("Format", "find read origin variants")
 def find_annotated(folder):
     """The faces of a folder.
 
-    Args:
-        folder: Path.
-
-    Returns:
-        (the name of its format, list of Annotation); (None, []) where it holds none of FORMATS.
-
-    Raises:
-        UserError: a list of faces cannot be read; the message names it.
+    folder: Path.
+    Returns: (the name of its format, list of Annotation); (None, []) where it holds none of FORMATS.
+    Raises UserError: a list of faces cannot be read; the message names it.
     """
     for name, form in FORMATS.items():
         try:
@@ -61,11 +56,8 @@ def find_annotated(folder):
 def read_points(annotation):
     """The landmarks of a face, of each kind that is known.
 
-    Returns:
-        dict of one of LANDMARK_TYPES to float64 [68, 2], x and y in pixels of the photo, whose first is 0, 0.
-
-    Raises:
-        UserError: they cannot be read, are of another number, not finite, or not all there.
+    Returns: dict of one of LANDMARK_TYPES to float64 [68, 2], x and y in pixels of the photo, whose first is 0, 0.
+    Raises UserError: they cannot be read, are of another number, not finite, or not all there.
     """
     form = FORMATS[annotation.format]
     try:

@@ -25,14 +25,9 @@ TYPE_ATTRIBUTE = "_points"  # of the input: the landmark type; readers pass over
 def load_graph(path):
     """Loads a frozen graph as any other program would.
 
-    Args:
-        path: of landmark.pb.
-
-    Returns:
-        tf.Graph that holds INPUT_NAME and OUTPUT_NAME.
-
-    Raises:
-        UserError: see read_graph.
+    path: of landmark.pb.
+    Returns: tf.Graph that holds INPUT_NAME and OUTPUT_NAME.
+    Raises UserError: see read_graph.
     """
     definition = read_graph(path)
     with tf.Graph().as_default() as graph:
@@ -51,16 +46,11 @@ def landmark_type_of(graph):
 def read_graph(path):
     """Reads a frozen graph that does nothing but calculate.
 
-    Args:
-        path: of landmark.pb.
-
-    Returns:
-        tf.GraphDef that can be imported and holds INPUT_NAME and OUTPUT_NAME.
-
-    Raises:
-        UserError: the file is missing or no graph, lacks the two names, was frozen in training mode, or holds an op
-            that is not of KNOWN_OPS, a control input, a function or a tensor of over 64 MiB; the message names the file
-            and the op.
+    path: of landmark.pb.
+    Returns: tf.GraphDef that can be imported and holds INPUT_NAME and OUTPUT_NAME.
+    Raises UserError: the file is missing or no graph, lacks the two names, was frozen in training mode, or holds an op
+        that is not of KNOWN_OPS, a control input, a function or a tensor of over 64 MiB; the message names the file and
+        the op.
     """
     advice = "write one with python freeze_graph.py"
     try:

@@ -54,28 +54,21 @@ Track = namedtuple("Track", "number points steady speed")
 
 
 class FaceFinder:
-    """Finds the faces of a picture and their points."""
+    """Finds the faces of a picture and their points: call it with uint8 [H, W, 3], BGR, to get a list of Face.
+
+    predict: function of crops that returns points, as the loaders of runtimes.py return it.
+    detector: Detector.
+    any_angle: whether to search turned copies of every picture, not only of those without an upright face.
+    min_score: 0..1, drop faces below it.
+    """
 
     def __init__(self, predict, detector, any_angle=False, min_score=MIN_SCORE):
-        """
-        Args:
-            predict: function of crops that returns points, as the loaders of runtimes.py return it.
-            detector: Detector.
-            any_angle: whether to search turned copies of every picture, not only of those without an upright face.
-            min_score: 0..1, drop faces below it.
-        """
         self.predict, self.detector, self.any_angle, self.min_score = predict, detector, any_angle, min_score
 
     def __call__(self, picture, known=(), turns=QUARTERS):
-        """Finds faces with the detector and refines each with the crop of its points.
+        """The faces of a picture, the surest first, without the `known` ones.
 
-        Args:
-            picture: uint8 [H, W, 3], BGR.
-            known: Faces of this picture to leave out.
-            turns: degrees by which to turn copies of the picture, 0 first.
-
-        Returns:
-            list of Face, the surest first.
+        turns: degrees by which to turn copies of the picture, 0 first.
         """
         found = []
         for turn in turns:
@@ -98,19 +91,19 @@ class FaceFinder:
 
 
 class FaceTracker:
-    """Follows the faces of a video: call it with one frame after the other.
+    """Follows the faces of a video: call it with one frame after the other, uint8 [H, W, 3], BGR.
 
-    A face's crop comes from its points in the frame before. The detector runs only while a face is lost or none is
-    there.
+    It returns a list of Face with steadied points. A face's crop comes from its points in the frame before; the
+    detector runs only while a face is lost or none is there.
+
+    find_faces: FaceFinder, as load_model() returns it.
     """
 
     def __init__(self, find_faces):
-        """find_faces: FaceFinder, for example of load_model()."""
         self.find_faces, self.tracks, self.missing, self.search = find_faces, [], 0, 0
         self.numbers, self.turns = itertools.count(), itertools.cycle(QUARTERS[1:])
 
     def __call__(self, frame):
-        """Finds the faces of the next frame, uint8 [H, W, 3], BGR: list of Face, with steadied points."""
         faces, tracks = [], []
         for track in self.tracks:
             began = time.perf_counter()
@@ -138,18 +131,12 @@ class FaceTracker:
 
 
 def load_model(path=SHIPPED_MODEL, detector=None, any_angle=False, min_score=MIN_SCORE):
-    """Loads a model and a face detector.
+    """Loads a model and a face detector: a FaceFinder.
 
-    Args:
-        path: of a model: landmark.pb, run by OpenCV; or a .tflite or .onnx file, whose runtime must be installed.
-        detector: path of a YuNet file, or None for the RetinaFace that comes with this repository.
-        any_angle, min_score: see FaceFinder.
-
-    Returns:
-        FaceFinder: call it with a picture, uint8 [H, W, 3], BGR, to get a list of Face.
-
-    Raises:
-        UserError: the model or detector cannot be read; the message names it.
+    path: of a model: landmark.pb, run by OpenCV; or a .tflite or .onnx file, whose runtime must be installed.
+    detector: path of a YuNet file, or None for the RetinaFace that comes with this repository.
+    any_angle, min_score: see FaceFinder.
+    Raises UserError: the model or detector cannot be read.
     """
     return FaceFinder(loader_for(path)(path), load_detector(detector), any_angle, min_score)
 
@@ -166,28 +153,16 @@ def default_model():
 
 
 def find_landmarks(predict, picture, corners):
-    """Points in some boxes of a picture.
-
-    Args:
-        predict: as in FaceFinder.
-        picture: uint8 [H, W, 3], BGR.
-        corners: float64 [N, 4, 2], as upright_box returns them.
-
-    Returns:
-        float64 [N, 68, 2], x and y in pixels of the picture.
-    """
+    """Points, float64 [N, 68, 2] in pixels of a picture, in boxes, corners float64 [N, 4, 2] as of upright_box."""
     crops = np.stack([cut_upright(picture, box) for box in corners])
     return from_corners(predict(crops).reshape(-1, LANDMARKS, 2).astype(np.float64), np.asarray(corners))
 
 
 def predict_twice(predict, picture, box):
-    """The face in a box, float64 [4, 2], by two crops that lie a little to either side of it.
+    """The Face in a box, float64 [4, 2], by two crops a little to either side; number, pose and milliseconds are None.
 
     The network always answers with a face. On a real one the points stay where they are when the crop moves a little;
     elsewhere they move along with it.
-
-    Returns:
-        Face, with number, pose and milliseconds None.
     """
     nudge = NUDGE * (box[2] - box[0])
     pair = find_landmarks(predict, picture, [box - nudge, box + nudge])
@@ -222,22 +197,13 @@ def can_hold_face(corners, picture):
 
 
 def refine_face(predict, picture, points):
-    """The face about which something is known from a first look, or from the frame before, cut upright.
-
-    Args:
-        predict: as in FaceFinder.
-        picture: uint8 [H, W, 3], BGR.
-        points: float64 [68, 2], about where they are.
-
-    Returns:
-        Face, with number, pose and milliseconds None; None where the picture has no room for a face.
-    """
+    """The face cut upright by its approximate points, float64 [68, 2]: see predict_twice; None if it does not fit."""
     corners = upright_box(points, estimate_tilt(points))
     return predict_twice(predict, picture, corners) if can_hold_face(corners, picture) else None
 
 
 def find_upright(predict, picture, box):
-    """The face in a box of find_boxes, whose tilt is known to a quarter turn at best; as refine_face returns it."""
+    """The face in a box of find_boxes, whose tilt is known to a quarter turn at best: see refine_face."""
     best = None
     for quarter in 0, 1, 3, 2:
         points = find_landmarks(predict, picture, [np.roll(box, quarter, axis=0)])[0]
@@ -254,16 +220,8 @@ def find_upright(predict, picture, box):
 
 
 def find_boxes(detector, picture, turn):
-    """Where a detector sees faces in a turned copy of a picture.
-
-    Args:
-        detector: Detector.
-        picture: uint8 [H, W, 3], BGR.
-        turn: degrees, clockwise, of the tilt of the faces that are upright in the copy.
-
-    Returns:
-        list of float64 [4, 2], about where the crops of faces are, as upright_box returns them.
-    """
+    """The approximate crops, list of float64 [4, 2] as of upright_box, of the faces that a detector sees in a copy of a
+    picture in which faces tilted clockwise by `turn` degrees are upright."""
     copy, matrix = turn_picture(picture, turn)
     back = cv2.invertAffineTransform(matrix)
     crops = to_photo(detector.crop, detector.find(copy)).reshape(-1, 4)
@@ -271,11 +229,7 @@ def find_boxes(detector, picture, turn):
 
 
 def turn_picture(picture, degrees):
-    """A picture turned anticlockwise, whole, black around it.
-
-    Returns:
-        (uint8 [H, W, 3]; float64 [2, 3], the matrix that maps points of the picture to those of the copy).
-    """
+    """A picture turned anticlockwise, whole, black around it; and the matrix, float64 [2, 3], that maps its points."""
     size = np.array(picture.shape[1::-1])
     matrix = cv2.getRotationMatrix2D((size / 2).tolist(), degrees, 1)
     frame = np.round(np.abs(matrix[:, :2]) @ size)
@@ -289,14 +243,8 @@ def turn_picture(picture, degrees):
 def one_euro(points, before, speed, side):
     """One frame of a One Euro filter (Casiez, Roussel, Vogel, CHI 2012): a low-pass that opens with the speed.
 
-    Args:
-        points: float64 [68, 2], as found.
-        before: float64 [68, 2], as filtered in the frame before.
-        speed: float64 [68, 2], sides a frame, of the frame before.
-        side: of the face, in pixels.
-
-    Returns:
-        (points filtered, speed), float64 [68, 2] each.
+    Takes the points as found, as filtered in the frame before, their speed then (sides a frame), float64 [68, 2] each,
+    and the face's side in pixels. Returns (the points filtered, their speed).
     """
     speed = speed + SPEED_SHARE * ((points - before) / side - speed)
     cutoff = SLOWEST + OPENING * np.linalg.norm(speed, axis=-1, keepdims=True)

@@ -22,15 +22,10 @@ HEAD, MOST = 2**12, 2**26  # bytes of a variable that hold its name; that are re
 def read_mat(path, names):
     """Matrices of numbers from a file.
 
-    Args:
-        path: Path.
-        names: of the variables that are wanted.
-
-    Returns:
-        dict of a name to float64 [...], in the variable's shape, of the variables that exist.
-
-    Raises:
-        UserError: the file cannot be read, is not a MAT file or is damaged, or a variable is no plain matrix.
+    path: Path.
+    names: of the variables that are wanted.
+    Returns: dict of a name to float64 [...], in the variable's shape, of the variables that exist.
+    Raises UserError: the file cannot be read, is not a MAT file or is damaged, or a variable is no plain matrix.
     """
     try:
         data = path.read_bytes()

@@ -27,19 +27,14 @@ class Outputs:
 
     A file is replaced only if an earlier run of ours wrote it, and it has not changed since. What killed runs left
     half-written of these files is removed.
+
+    sources: dict of each file's Path to what it is made of (str) if it may only replace a file made of the same;
+        otherwise to None.
+    overwrite: whether to replace whatever is there.
+    Raises UserError: something else is there, or another run is writing it.
     """
 
     def __init__(self, sources, overwrite=False):
-        """Checks the files.
-
-        Args:
-            sources: dict of each file's Path to a str that says what the file is made of, if it may only replace a file
-                made of the same; otherwise None.
-            overwrite: whether to replace whatever is there.
-
-        Raises:
-            UserError: something else is there, or another run is writing it; the message names it.
-        """
         self._checked = {}
         written = {folder: read_ledger(folder) for folder in {path.parent for path in sources}}
         partials = {folder: _find_partials(folder) for folder in written}
@@ -55,11 +50,7 @@ class Outputs:
 
     @contextlib.contextmanager
     def write(self, path):
-        """whole_file() for one of the checked files, which is then entered in the folder's ledger.
-
-        Raises:
-            UserError: the file cannot be written, or has changed since it was checked.
-        """
+        """whole_file() for one of the files, also entered in the ledger; UserError if it has changed meanwhile."""
         source, stamp = self._checked[path]
         with whole_file(path) as partial:
             yield partial
@@ -72,10 +63,9 @@ class Outputs:
 
 @contextlib.contextmanager
 def whole_file(path):
-    """Yields a path beside `path` to write to, which becomes `path` when the block ends well and is deleted otherwise.
+    """Yields a path beside `path` to write to, which becomes `path` if the block ends well and is deleted otherwise.
 
-    Raises:
-        UserError: it cannot be written; the message names `path` and the reason.
+    Raises UserError, with `path` and the reason, if it cannot be written.
     """
     path = Path(path)
     with _partial(path) as partial:
@@ -88,11 +78,7 @@ def whole_file(path):
 
 @contextlib.contextmanager
 def whole_folder(path):
-    """whole_file() for a folder: `path` is new, or an empty folder. What killed runs left of it is removed.
-
-    Raises:
-        UserError: it cannot be written; the message names `path` and the reason.
-    """
+    """whole_file() for a folder, whose `path` is new or an empty folder; what killed runs left of it is removed."""
     path = Path(path).resolve()
     _remove_partials(_find_partials(path.parent).get(_partial_end(path), ()))
     with _partial(path) as partial:
@@ -106,11 +92,8 @@ def whole_folder(path):
 def lock(file):
     """Locks an open file, or a descriptor, until it is closed or its process ends.
 
-    Returns:
-        True; False where the file system has no locks, which is said once.
-
-    Raises:
-        BlockingIOError: another process holds the lock.
+    Returns whether it could: some file systems have no locks, which is said once. Raises BlockingIOError if another
+    process holds the lock.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

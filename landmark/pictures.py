@@ -21,17 +21,12 @@ Image.MAX_IMAGE_PIXELS = 2**28  # as OpenCV's: see landmark/__init__.py
 def read_picture(path, stored=False):
     """Reads a picture file.
 
-    Args:
-        path: str or Path of the file.
-        stored: whether to keep the pixels as they are stored; otherwise the picture is turned upright, as its EXIF
-            orientation says.
-
-    Returns:
-        (picture uint8 [H, W, 3], BGR, whatever the file's depth and number of channels; the bytes of the file, with
-        the end marker added where a JPEG lacks nothing else).
-
-    Raises:
-        UserError: the file is missing, empty, cut short or no picture; the message says which.
+    path: str or Path of the file.
+    stored: whether to keep the pixels as they are stored; otherwise the picture is turned upright, as its EXIF
+        orientation says.
+    Returns: (picture uint8 [H, W, 3], BGR, whatever the file's depth and number of channels; the bytes of the file,
+        with the end marker added where a JPEG lacks nothing else).
+    Raises UserError: the file is missing, empty, cut short or no picture; the message says which.
     """
     try:
         data = Path(path).read_bytes()

@@ -46,13 +46,9 @@ NME = namedtuple("NME", "inter_ocular box inner")
 
 
 def crop_box(points):
-    """The box of the face crop (landmark/README.md, "The crop").
+    """The box of the face crop (landmark/README.md, "The crop") around points, [68, 2], x and y in pixels of the photo.
 
-    Args:
-        points: [68, 2] finite x, y in pixels of the photo.
-
-    Returns:
-        (x_min, y_min, x_max, y_max), ints, in pixels of the photo; may leave the photo, and may be empty when all
+    Returns: (x_min, y_min, x_max, y_max), ints, in pixels of the photo; it may leave the photo, and be empty if all
         points are alike.
     """
     (x_min, y_min), (x_max, y_max) = points.min(0).tolist(), points.max(0).tolist()
@@ -65,14 +61,7 @@ def crop_box(points):
 
 
 def face_box(box):
-    """The box of a face's points, from its crop_box: the way back, but for the cutting to whole pixels.
-
-    Args:
-        box: [..., 4], x_min y_min x_max y_max in pixels of the photo.
-
-    Returns:
-        float64 [..., 4].
-    """
+    """The box of a face's points, float64 [..., 4], from its crop_box: the way back, but for the cutting to pixels."""
     box = np.asarray(box, np.float64)
     # Widths grow by 5%, and that by 5%; heights by 30%, and that by 5%.
     sides = (box[..., 2:] - box[..., :2]) / [1.05 * 1.05, 1.30 * 1.05]
@@ -81,14 +70,9 @@ def face_box(box):
 
 
 def crop_face(photo, box):
-    """Cuts a box out of a photo, black where it leaves the photo, and resizes it.
+    """Cuts a box (ints, overlapping the photo) out of a photo, uint8 [H, W, 3], black where it leaves the photo.
 
-    Args:
-        photo: uint8 [H, W, 3].
-        box: (x_min, y_min, x_max, y_max), ints, that overlaps the photo.
-
-    Returns:
-        uint8 [128, 128, 3]; the two sides scale apart.
+    Returns: uint8 [128, 128, 3]; the two sides scale independently.
     """
     x_min, y_min, x_max, y_max = box
     height, width = photo.shape[:2]
@@ -134,15 +118,12 @@ def match_box(box, others):
 
 
 def upright_box(points, roll):
-    """The crop_box of a tilted face, in whose frame the face is upright; not cut to whole pixels.
+    """The crop_box of a tilted face, turned with it and not cut to whole pixels.
 
-    Args:
-        points: float64 [68, 2] in pixels of the photo.
-        roll: degrees by which the face is turned clockwise in the photo.
-
-    Returns:
-        float64 [4, 2], its corners in pixels of the photo: those at the face's top left, top right, bottom right and
-        bottom left, as the photo shows them when it is turned so that the face is upright.
+    points: float64 [68, 2] in pixels of the photo.
+    roll: degrees by which the face is turned clockwise in the photo.
+    Returns: float64 [4, 2], the corners in pixels of the photo, at the upright face's top left, top right, bottom right
+        and bottom left.
     """
     turn = turn_back(roll)
     low, high = (points @ turn).min(0), (points @ turn).max(0)
@@ -165,15 +146,7 @@ def box_corners(box):
 
 
 def cut_upright(photo, corners):
-    """Cuts a tilted box out of a photo, as crop_face does with one that is not.
-
-    Args:
-        photo: uint8 [H, W, 3].
-        corners: float64 [4, 2], as upright_box returns them.
-
-    Returns:
-        uint8 [128, 128, 3], black where it leaves the photo.
-    """
+    """crop_face() for a tilted box, corners float64 [4, 2] as upright_box returns them: uint8 [128, 128, 3]."""
     # OpenCV warps only pictures of less than 32,767 pixels a side.
     low, high = (np.clip(edge, 0, photo.shape[1::-1]).astype(int) for edge in (corners.min(0) - 1, corners.max(0) + 2))
     photo, first = photo[low[1] : high[1], low[0] : high[0]], corners[0] - low
@@ -183,13 +156,13 @@ def cut_upright(photo, corners):
 
 
 def pixel_matrix(matrix):
-    """What OpenCV warps pixels with where points are mapped by a matrix, float64 [2, 3] both: OpenCV counts from
-    the centre of the first pixel, our points from its corner."""
+    """The matrix for cv2.warpAffine where points are mapped by a matrix, float64 [2, 3] both: OpenCV's origin is the
+    centre of the first pixel, ours its corner."""
     return np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2].sum(1) / 2 - 0.5])
 
 
 def from_corners(shares, corners):
-    """Points [..., 68, 2], as shares of the sides of boxes [..., 4, 2] of upright_box, in pixels of the photo."""
+    """Points [..., 68, 2] as shares of the sides of tilted boxes [..., 4, 2] to pixels of the photo."""
     return shares @ (corners[..., [1, 3], :] - corners[..., :1, :]) + corners[..., :1, :]
 
 
@@ -197,13 +170,11 @@ def from_corners(shares, corners):
 
 
 def draw_landmarks(picture, points, colour=GREEN, side=None):
-    """Draws 68 points and the lines along the parts of the face into a picture, at its own size.
+    """Draws points, [68, 2] in pixels, NaN to leave one out, and the lines along the parts of the face.
 
-    Args:
-        picture: uint8 [H, W, 3], BGR, changed in place.
-        points: [68, 2] x, y in pixels of the picture; one that is NaN is left out.
-        colour: BGR.
-        side: of the face in pixels, which the dots grow with; the picture's shorter one if it is not said.
+    picture: uint8 [H, W, 3], BGR, changed in place.
+    colour: BGR.
+    side: size of the face in pixels, to which the dots are scaled (the picture's shorter side).
     """
     side = side or min(picture.shape[:2])
     radius = max(1, round(side / 150))
@@ -220,15 +191,9 @@ def draw_landmarks(picture, points, colour=GREEN, side=None):
 
 
 def contact_sheet(crops, points, zoom=2):
-    """Crops with their points in rows of five.
+    """Crops, uint8 [N, S, S, 3], in rows of five, enlarged by `zoom`: uint8 [rows * S * zoom, 5 * S * zoom, 3].
 
-    Args:
-        crops: uint8 [N, S, S, 3].
-        points: list of ([N, 68, 2] shares of the crop, colour), drawn one over the other.
-        zoom: how many times larger each crop is shown.
-
-    Returns:
-        uint8 [rows * S * zoom, 5 * S * zoom, 3].
+    points: list of ([N, 68, 2] shares of the crop, colour), drawn one over the other.
     """
     side = crops.shape[1] * zoom
     sheet = np.zeros((-(-len(crops) // SHEET_COLUMNS) * side, SHEET_COLUMNS * side, 3), np.uint8)
@@ -245,14 +210,10 @@ def contact_sheet(crops, points, zoom=2):
 
 
 def face_sizes(true, boxes):
-    """What errors are divided by.
+    """What errors are divided by: (|p36 - p45|, NaN if these are one point; sqrt(w * h) of the points' box), [N] each.
 
-    Args:
-        true: float [N, 68, 2], in pixels of the photo; a point without a label is NaN.
-        boxes: [N, 4] of the crops: where labels are missing they say how large the face is.
-
-    Returns:
-        (|p36 - p45|, NaN where these are one point; sqrt(w * h) of the points' box), float [N] each.
+    true: float [N, 68, 2], in pixels of the photo; NaN for a point without a label.
+    boxes: [N, 4] of the crops, which give the size of faces that lack labels.
     """
     inter_ocular = np.linalg.norm(true[:, 36] - true[:, 45], axis=-1)
     low, high = np.split(face_box(boxes), 2, -1)
@@ -261,15 +222,8 @@ def face_sizes(true, boxes):
 
 
 def nme(predicted, true, boxes):
-    """The normalised mean errors of some faces.
-
-    Args:
-        predicted: float [N, 68, 2], in pixels of the photo.
-        true, boxes: see face_sizes; points without a label are left out.
-
-    Returns:
-        NME.
-    """
+    """The NME of predicted points, float [N, 68, 2] in pixels of the photo; `true` and `boxes` as in face_sizes. Points
+    without a label are left out."""
     distances = np.linalg.norm(predicted - true, axis=-1)
     inter_ocular, size = face_sizes(true, boxes)
     errors, inner = np.nanmean(distances, -1), np.nanmean(np.delete(distances, JAW, -1), -1)
@@ -277,24 +231,13 @@ def nme(predicted, true, boxes):
 
 
 def auc(errors, limit):
-    """Area under the cumulative error curve from 0 to limit, as a share of limit: 1 when every error is 0.
-
-    Args:
-        errors: float [N], NME of each face.
-        limit: the largest error counted.
-    """
+    """Area under the cumulative curve of errors, float [N], from 0 to limit, over limit: 1 if every error is 0."""
     return float(np.clip(1 - errors / limit, 0, None).mean())
 
 
 def measure_faces(errors):
-    """The error measures of some faces.
-
-    Args:
-        errors: NME of the faces.
-
-    Returns:
-        dict of faces, nme_mean, nme_median, failure_rate, auc (inter-ocular: over the faces that have such a distance,
-        not there if none has), nme_box, nme_inner (box, the inner points), failure_rate_box, auc_box.
+    """The error measures of some faces, from their NME: dict of faces, nme_mean, nme_median, failure_rate, auc
+    (inter-ocular, if any face has such a distance), nme_box, nme_inner (box, inner points), failure_rate_box, auc_box.
     """
     inter_ocular = errors.inter_ocular[np.isfinite(errors.inter_ocular)]
     measures = {"faces": len(errors.box)}

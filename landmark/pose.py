@@ -48,11 +48,8 @@ def read_yaw(path, points):
 def estimate_pose(points):
     """The pose of a face by 300W_LP's angles, R = Rx(pitch) Ry(yaw) Rz(roll).
 
-    Args:
-        points: float [68, 2] in pixels of the photo; those of the jaw may be NaN.
-
-    Returns:
-        (yaw, pitch, roll), degrees: yaw, -90..90, turns the nose to the photo's left; pitch, -180..180, raises it;
+    points: float [68, 2] in pixels of the photo; those of the jaw may be NaN.
+    Returns: (yaw, pitch, roll), degrees: yaw, -90..90, turns the nose to the photo's left; pitch, -180..180, raises it;
         roll, -180..180, turns the face clockwise about the way it looks. NaN where the points are hardly apart.
     """
     rotation = _rotate(points)
@@ -91,10 +88,9 @@ def draw_axes(picture, points, side):
     """Draws the axes of a head into a picture, in place, from the bridge of the nose: to the face's left red, down
     green, and ahead, where it looks, blue.
 
-    Args:
-        picture: uint8 [H, W, 3], BGR.
-        points: as of estimate_pose; without a pose nothing is drawn.
-        side: of the face in pixels, which the axes grow with.
+    picture: uint8 [H, W, 3], BGR.
+    points: as of estimate_pose; without a pose nothing is drawn.
+    side: of the face in pixels, which the axes grow with.
     """
     axes = side * AXES_LENGTH * _rotate(points)[:2].T * [[1], [1], [-1]]
     if np.isfinite(axes).all():

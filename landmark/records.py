@@ -27,8 +27,8 @@ SHARD = re.compile(r"-\d{5}-of-(\d{5})\.tfrecords$")
 READ_AT_ONCE = 16  # shards
 WRITE_AGAIN = "write it again with python prepare_tfrecords.py"
 
-# Records from elsewhere may have only an image and a label: errors are then measured in the crop, and augmentation has no
-# margin around it.
+# Records from elsewhere may have only an image and a label: errors are then measured in the crop, and augmentation has
+# no margin around it.
 FEATURES = {
     "image": tf.io.FixedLenFeature([], tf.string),
     "label": tf.io.FixedLenFeature([2 * LANDMARKS], tf.float32),
@@ -92,19 +92,14 @@ class _Totals:
 def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_file):
     """Writes train.tfrecords, test.tfrecords, records.json, preview.png and skipped.txt into a folder.
 
-    Args:
-        is_test: list of bool, from split_faces.
-        faces: for each, what read_faces yields.
-        out: Path of a folder that exists.
-        shard: "" or "-00000-of-00004", which then stands in all these names.
-        fingerprint: str, of the list of faces that all shards share.
-        write: context manager of a Path that yields a Path to write to, as whole_file or Outputs.write.
-
-    Returns:
-        (Manifest, number of faces left out).
-
-    Raises:
-        UserError: train or test would be empty; only skipped.txt is written then.
+    is_test: list of bool, from split_faces.
+    faces: for each, what read_faces yields.
+    out: Path of a folder that exists.
+    shard: "" or "-00000-of-00004", which is then part of all these names.
+    fingerprint: str, of the list of faces that all shards share.
+    write: whole_file or Outputs.write.
+    Returns: (Manifest, number of faces left out).
+    Raises UserError: train or test would be empty; only skipped.txt is written then.
     """
     skipped_txt = out / f"skipped{shard}.txt"
     counts, totals, skipped, preview = [0, 0], _Totals(), [], []
@@ -147,17 +142,9 @@ def _to_json(manifest):
 
 
 def find_record_files(folder, split):
-    """The record files of one split.
+    """The record files of a split, "train" or "test", in a folder: list of Path, sorted, at least one.
 
-    Args:
-        folder: Path of the folder that prepare_tfrecords.py wrote.
-        split: "train" or "test".
-
-    Returns:
-        list of Path, sorted, at least one.
-
-    Raises:
-        UserError: there are none; or shards are missing, or not alone.
+    Raises UserError if there are none, or shards are missing, or not alone.
     """
     paths = sorted(Path(folder).glob(f"{split}*.tfrecords"))
     if not paths:
@@ -174,23 +161,17 @@ def find_record_files(folder, split):
 
 
 def read_records(paths, landmark_type=None):
-    """Reads record files outside a graph.
+    """Reads record files outside a graph: yields AnnotatedFace.
 
-    Args:
-        paths: of the files, str or Path.
-        landmark_type: one of LANDMARK_TYPES, or None for that of the first record.
-
-    Yields:
-        AnnotatedFace.
-
-    Raises:
-        UserError: a file is missing, empty or damaged, or holds records of another size or landmark type; the message
-            names it.
+    paths: of the files, str or Path.
+    landmark_type: one of LANDMARK_TYPES, or None for that of the first record.
+    Raises UserError: a file is missing, empty or damaged, or holds records of another size or landmark type; the
+        message names it.
     """
     for path in paths:
-        number = -1
+        count = 0
         try:
-            for number, record in enumerate(tf.io.tf_record_iterator(os.fsencode(path))):
+            for record in tf.io.tf_record_iterator(os.fsencode(path)):
                 face = _parse(record, path)
                 landmark_type = landmark_type or face.landmark_type
                 if face.landmark_type != landmark_type:
@@ -199,15 +180,14 @@ def read_records(paths, landmark_type=None):
                         " landmark type belong in a folder (--out of prepare_tfrecords.py)"
                     )
                 yield face
+                count += 1
         except tf.errors.DataLossError:
-            raise UserError(f"{path}: record {number + 1} is damaged: {WRITE_AGAIN}") from None
+            raise UserError(f"{path}: record {count} is damaged: {WRITE_AGAIN}") from None
         except tf.errors.OpError as error:
-            raise UserError(
-                f"cannot read {path}: {error.message}; python prepare_tfrecords.py writes the records"
-            ) from None
+            raise UserError(f"cannot read {path}: {error.message}; prepare_tfrecords.py writes the records") from None
         except ValueError as error:
-            raise UserError(f"{path}: record {number} {error}: {WRITE_AGAIN}") from None
-        if number < 0:
+            raise UserError(f"{path}: record {count} {error}: {WRITE_AGAIN}") from None
+        if not count:
             raise UserError(f"{path} is empty: {WRITE_AGAIN}")
 
 
@@ -235,14 +215,7 @@ def _parse(record, path):
 
 
 def check_records(train_paths, test_paths):
-    """Reads every record of some files, with a progress bar.
-
-    Returns:
-        Manifest.
-
-    Raises:
-        UserError: see read_records.
-    """
+    """Reads every record of some files, with a progress bar: their Manifest. Raises UserError as read_records does."""
     totals = _Totals()
     for face in tqdm(read_records(train_paths), "check train", unit="record", disable=None):
         totals.add(face)
@@ -251,17 +224,10 @@ def check_records(train_paths, test_paths):
 
 
 def read_manifest(folder):
-    """What is known of the record files in a folder: from the manifests beside them, if these are of files of the same
-    sizes; otherwise the records are read, and a manifest is written where there is none.
+    """The Manifest of the record files in a folder, from the records*.json beside them.
 
-    Args:
-        folder: Path of the folder that prepare_tfrecords.py wrote.
-
-    Returns:
-        Manifest.
-
-    Raises:
-        UserError: see find_record_files and read_records; or the shards are of different lists of faces.
+    If these are missing, or of files of other sizes, the records are read instead, and a missing one is written. Raises
+    UserError as find_record_files and read_records do, and if the shards are of different lists of faces.
     """
     paths = [find_record_files(folder, split) for split in SPLITS]
     sizes = {path.name: path.stat().st_size for files in paths for path in files}
@@ -307,22 +273,16 @@ def _merge(folder, manifests):
 
 
 def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
-    """Batches of records, read inside the graph.
+    """Batches of `batch_size` records of some files, read inside the graph.
 
-    Args:
-        paths: record files, as find_record_files returns them.
-        batch_size: records in a batch.
-        seed: if given, shuffles and repeats for ever; otherwise one pass in order. Either way the files take turns,
-            record by record.
-        augment: function of (number of the batch, images, labels, boxes, photos), as in augment_batch, that returns
-            crops and labels.
-        frontal: fraction of the shuffled records to be within FRONTAL degrees of yaw; None: as they come.
-
-    Returns:
-        tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], NaN for a point without
-        one, boxes int64 [N, 4], yaws float32 [N], degrees, 0 if unknown).
+    seed: if given, shuffles and repeats for ever; otherwise one pass in order. Either way the files take turns, record
+        by record.
+    augment: function of (number of the batch, images, labels, boxes, photos), as in augment_batch, that returns crops
+        and labels.
+    frontal: fraction of the shuffled records to be within FRONTAL degrees of yaw; None: as they come.
+    Returns: tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], NaN for a point
+        without one, boxes int64 [N, 4], yaws float32 [N], degrees, 0 if unknown).
     """
-
     dataset = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in paths])
     dataset = dataset.interleave(tf.data.TFRecordDataset, READ_AT_ONCE)
     if frontal is not None:

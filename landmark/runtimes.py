@@ -21,8 +21,7 @@ OUTPUT_NAME = "fully_connected_9/Relu:0"
 def load_opencv(path, threads=0):
     """Loads landmark.pb with OpenCV's dnn, which runs in OpenCV's threads, however many of its calls there are.
 
-    Raises:
-        UserError: the file is missing, or OpenCV cannot read it.
+    Raises UserError: the file is missing, or OpenCV cannot read it.
     """
     if threads:
         cv2.setNumThreads(threads)
@@ -41,8 +40,7 @@ def load_opencv(path, threads=0):
 def load_session(path, threads=0):
     """Loads landmark.pb in a TensorFlow session; the first session of a process fixes the threads of all of them.
 
-    Raises:
-        UserError: see graphs.read_graph; or the graph turns out to be damaged when it is run.
+    Raises UserError: see graphs.read_graph; or the graph turns out to be damaged when it is run.
     """
     import tensorflow.compat.v1 as tf
 
@@ -55,8 +53,7 @@ def load_session(path, threads=0):
 def run_session(session, crops):
     """Points on crops, by a tf.Session on a graph of graphs.load_graph.
 
-    Raises:
-        UserError: the graph cannot be run.
+    Raises UserError: the graph cannot be run.
     """
     import tensorflow.compat.v1 as tf
 
@@ -83,8 +80,7 @@ def load_saved_model(path, threads=0):
 def load_tflite(path, threads=0):
     """Loads a TFLite model, with the package ai_edge_litert if it is installed, else with TensorFlow.
 
-    Raises:
-        UserError: neither is installed, or the file is no TFLite model.
+    Raises UserError: neither is installed, or the file is no TFLite model.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -114,8 +110,7 @@ def load_tflite(path, threads=0):
 def load_onnx(path, threads=0):
     """Loads an ONNX model with ONNX Runtime.
 
-    Raises:
-        UserError: ONNX Runtime is not installed, or the file is no ONNX model.
+    Raises UserError: ONNX Runtime is not installed, or the file is no ONNX model.
     """
     try:
         import onnxruntime

@@ -1,12 +1,11 @@
 """What train.py trains with and tests by: losses, the test set in the graph, its error measures."""
 
-import math
 from collections import namedtuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from landmark.points import GREEN, IMAGE_SIZE, LANDMARKS, RED, contact_sheet, nme, to_photo
+from landmark.points import GREEN, LANDMARKS, RED, contact_sheet, nme, to_photo
 from landmark.pose import YAW_BINS
 from landmark.records import read_batches
 from senet import GRID, SENet
@@ -22,26 +21,16 @@ TestSet = namedtuple("TestSet", "start crops labels boxes yaws outputs")
 TestErrors = namedtuple("TestErrors", "loss inter_ocular box by_yaw")
 
 
-def wing(error, width=10 / IMAGE_SIZE, curvature=2 / IMAGE_SIZE):
-    """Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018, (5); 10 and 2 pixels, as there."""
-    size = tf.abs(error)
-    log = width * tf.log1p(size / curvature)
-    return tf.where(size < width, log, size - width + width * math.log1p(width / curvature))
-
-
-LOSSES = {"l1": tf.abs, "l2": tf.square, "wing": wing}  # of an error; their mean is the loss
+LOSSES = {"l1": tf.abs, "l2": tf.square}  # of an error; their mean is the loss
 
 
 def heat_map_loss(logits, labels):
     """Cross-entropy of heat maps with a Gaussian, one cell wide, over each true landmark, so that every cell tells the
     maps where to look, not their mean position alone (after Nibali et al., Numerical Coordinate Regression, 2018).
 
-    Args:
-        logits: float32 [N, 68, side, side] on senet.GRID, y before x.
-        labels: float32 [N, 136], NaN for a point without one.
-
-    Returns:
-        float32 [], the mean over the maps of points that have a label.
+    logits: float32 [N, 68, side, side] on senet.GRID, y before x.
+    labels: float32 [N, 136], NaN for a point without one.
+    Returns: float32 [], the mean over the maps of points that have a label.
     """
     side = logits.shape[-1]
     cells, width = np.linspace(*GRID, side, dtype=np.float32, retstep=True)
@@ -54,16 +43,9 @@ def heat_map_loss(logits, labels):
 
 
 def add_test_set(paths, batch_size, averages=None, network=SENet):
-    """Adds the test set and a network in inference mode to the default graph; it shares the training network's variables.
+    """Adds a TestSet of record files, and a network (a function like SENet) in inference mode, to the default graph.
 
-    Args:
-        paths: record files, as find_record_files returns them.
-        batch_size: crops in a batch.
-        averages: tf.train.ExponentialMovingAverage, to use its values in place of the variables; or None.
-        network: function like senet.SENet.
-
-    Returns:
-        TestSet.
+    The network uses the variables that are there, or their `averages`, a tf.train.ExponentialMovingAverage.
     """
 
     def average(getter, *args, **options):

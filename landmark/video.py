@@ -23,11 +23,10 @@ LONGEST = 600  # seconds; times further apart are a fault of the file
 class Video:
     """A video or camera: iterating reads its frames, uint8 [H, W, 3], BGR, until its end or Ctrl-C.
 
-    Attributes:
-        rate: float, frames a second.
-        length: number of frames, None where it is not known.
-        seconds: float, when the frame that was read last is shown, from the first one on: by the times in the file; of
-            a camera, by the clock.
+    rate: float, frames a second.
+    length: number of frames, None where it is not known.
+    seconds: float, when the frame that was read last is shown, from the first one on: by the times in the file; of a
+        camera, by the clock.
     """
 
     def __init__(self, source):
@@ -78,17 +77,12 @@ def _find_rate(said, times):
 def write_video(path, rate):
     """Writes an mp4 of one rate, whose frames are repeated or left out so that each is shown at its time.
 
-    Args:
-        path: Path of the file.
-        rate: float, frames a second.
-
-    Yields:
-        add(frame, seconds): frame uint8 [H, W, 3], BGR, all of one size; of an odd one the last row or column is
-            repeated; seconds: when it is shown, rising.
-
-    Raises:
-        UserError: no video of this size can be written.
-        OSError: it could not be written whole.
+    path: Path of the file.
+    rate: float, frames a second.
+    Yields: add(frame, seconds): frame uint8 [H, W, 3], BGR, all of one size; of an odd one the last row or column is
+        repeated; seconds: when it is shown, rising.
+    Raises UserError: no video of this size can be written.
+    Raises OSError: it could not be written whole.
     """
     writer = last = None
     first = count = 0
