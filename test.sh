@@ -3,8 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-[ -f .venv/bin/activate ] || python3 -m venv --clear .venv  # that file comes last: without it .venv is half made
-. .venv/bin/activate
+. .ci/environment.sh
 pip install --quiet -r requirements.txt -r requirements-dev.txt
 
 ruff check

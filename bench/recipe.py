@@ -2,11 +2,19 @@
 
 Usage:
     python bench/recipe.py --data ~/300W_LP                            # the recipe without each part: most of an hour
-    python bench/recipe.py --data ~/300W_LP --network                  # every network of senet.py: seven hours
+    python bench/recipe.py --data ~/300W_LP --network                  # every network of senet.py: three hours
     python bench/recipe.py --data ~/300W_LP --network original deep    # these networks: two hours
 
-A network's costs come first, after a minute; leave the machine alone meanwhile.
+A network's size and speed are printed first, after a minute; leave the machine alone until then.
 """
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from landmark.startup import describe_device  # first: TensorFlow reads its settings as it is imported
+
+# isort: split
 
 import argparse
 import collections
@@ -15,38 +23,34 @@ import functools
 import json
 import math
 import multiprocessing
-import os
 import statistics
-import sys
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.annotations import REAL_SET, find_annotations, read_faces, split_faces  # noqa: E402
-from landmark.augment import augment_batch  # noqa: E402
-from landmark.checkpoints import RUN  # noqa: E402
-from landmark.cli import command  # noqa: E402
-from landmark.export import FORMATS, PB, freeze  # noqa: E402
-from landmark.points import IMAGE_SIZE  # noqa: E402
-from landmark.recipe import DEFAULT, ORIGINAL  # noqa: E402
-from landmark.records import find_records, read_batches, summarize_records, write_records  # noqa: E402
-from landmark.training import add_test_set, add_training, measure  # noqa: E402
-from senet import NETWORKS, SENet, start_awake  # noqa: E402
+from landmark.annotations import REAL_SET, find_annotations, read_faces, split_faces
+from landmark.checkpoints import RUN
+from landmark.cli import command
+from landmark.export import FORMATS, PB, freeze
+from landmark.points import IMAGE_SIZE
+from landmark.recipe import DEFAULT, ORIGINAL
+from landmark.records import find_record_files, read_manifest, write_records
+from landmark.training import add_test_set, measure
+from senet import NETWORKS, SENet, add_live_start
+from train import add_training, next_batch
 
 CROPS, SEEDS = 9_600, (0, 1)
-NETWORK = "original"  # that the recipe's parts are measured on: the 1,024 units are in it
+NETWORK = "original"  # on which the parts of the recipe are measured: it has the 1,024 units
 NETWORK_CROPS = 48_000, 320_000
 BATCH = 32
-ROUNDS, WINDOW_STEPS, WARM_STEPS, CALLS = 9, 10, 6, 20  # of the timings, the networks taking turns
+ROUNDS, WINDOW_STEPS, WARM_STEPS, CALLS = 9, 10, 6, 20  # of the timings, in which the networks take turns
 
 # name: (Recipe, crops in a batch)
 VARIANTS = {
     "the default recipe": (DEFAULT, 32),
-    "plain initial values": (DEFAULT._replace(awake=False), 32),
+    "plain initial values": (DEFAULT._replace(live_start=False), 32),
     "1,024 units at Xavier's scale": (DEFAULT._replace(hidden_scale=1, hidden_mean=0.5), 32),
     "fully connected layers at the full learning rate": (DEFAULT._replace(fc_lr_multiplier=1), 32),
     "weight decay 1e-5": (DEFAULT._replace(weight_decay=1e-5), 32),
@@ -62,54 +66,43 @@ VARIANTS = {
 }
 
 
-def _training(recipe, network, batch_size, steps, seed, records, started=0):
-    """Adds the training of a network to the default graph: a Training; its batches are those from `started` on."""
-
-    def augment(number, *batch):
-        return augment_batch(recipe, seed, started + number, *batch)
-
+def _add_training(recipe, network, batch_size, steps, seed, records, start=0):
+    """Adds the training of a network, whose first batch is number `start`, to the default graph: Training."""
     tf.set_random_seed(seed)
-    train_set = read_batches(find_records(records, "train"), batch_size, seed, augment if recipe.augment else None)
-    crops, labels, *_ = tf.data.make_one_shot_iterator(train_set).get_next()
+    paths, frontal = find_record_files(records, "train"), read_manifest(records).frontal
+    crops, labels = next_batch(paths, recipe, batch_size, seed, start, frontal)
     with tf.name_scope("train"):
         return add_training(crops, labels, recipe, steps, functools.partial(SENet, network=network))
 
 
 def train_variant(recipe, network, batch_size, crops, seed, records):
     """Trains on a number of crops: the test NME (inter-ocular) after the last step."""
-    tf.logging.set_verbosity(tf.logging.ERROR)
     steps = crops // batch_size
     with tf.Graph().as_default(), tf.Session() as session:
-        training = _training(recipe, network, batch_size, steps, seed, records)
+        training = _add_training(recipe, network, batch_size, steps, seed, records)
         build = functools.partial(SENet, network=network)
-        test = add_test_set(find_records(records, "test"), batch_size, training.averages, build)
-        mean_face = summarize_records(records).mean_face
-        wake = start_awake(training.end_points, mean_face, recipe.hidden_scale, recipe.hidden_mean)
+        test = add_test_set(find_record_files(records, "test"), batch_size, training.averages, build)
+        mean_face = read_manifest(records).mean_face
+        live_start = add_live_start(training.end_points, mean_face, recipe.hidden_scale, recipe.hidden_mean)
         session.run(tf.global_variables_initializer())
-        for op in wake if recipe.awake else []:
+        for op in live_start if recipe.live_start else []:
             session.run(op)
         for _ in range(steps):
             session.run(training.step)
         return measure(session, test).inter_ocular
 
 
-def _alone(function, *arguments):
-    """A function in a process of its own: TensorFlow keeps its threads, and what a training took."""
+def _in_process(function, *arguments):
+    """What a function returns in a process of its own: TensorFlow keeps its threads, and the memory of a training."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def _train_alone(function, *arguments):
-    """A function that trains in a process of its own, with TensorFlow as train.py has it."""
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    return _alone(function, *arguments)
 
 
 # Networks
 
 
 def network_size(network):
-    """(number of parameters, number of multiply-adds a crop)."""
+    """(number of parameters, number of multiply-adds for a crop) of a network."""
     with tf.Graph().as_default() as graph:
         SENet(tf.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3]), network=network)
         sums = [op for op in graph.get_operations() if op.type in ("Conv2D", "MatMul")]
@@ -120,7 +113,7 @@ def network_size(network):
 
 
 def freeze_untrained(network, folder):
-    """A landmark.pb of a network with its initial values: its Path."""
+    """Writes landmark.pb of a network with its initial values into a new folder: its Path."""
     folder.mkdir()
     (folder / RUN).write_text(json.dumps({"network": network}))
     with tf.Graph().as_default(), tf.Session() as session:
@@ -133,7 +126,7 @@ def freeze_untrained(network, folder):
 
 
 def _median_seconds(runs, calls):
-    """The median time of a call of each function (a dict of them) over alternating rounds."""
+    """The median time of a call of each function in a dict, which take turns: dict of the same keys."""
     times = collections.defaultdict(list)
     for _ in range(ROUNDS):
         for name, run in runs.items():
@@ -146,24 +139,23 @@ def _median_seconds(runs, calls):
 
 
 def time_networks(pbs):
-    """Seconds for one face in one thread: a dict by (network, name of the format); pbs: a dict of Paths."""
+    """Seconds for one face in one thread: dict of (network, format) to float; pbs: dict of a network to its Path."""
     crop = np.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8)
     runs = {}
     for network, pb in pbs.items():
         tflite = pb.with_suffix(".tflite")
         FORMATS["tflite"].convert(pb, tflite, crop)
-        for name, run in ("pb", PB.open(pb, 1)), ("tflite", FORMATS["tflite"].open(tflite, 1)):
+        for name, run in ("pb", PB.load(pb, 1)), ("tflite", FORMATS["tflite"].load(tflite, 1)):
             runs[network, name] = functools.partial(run, crop)
     return _median_seconds(runs, CALLS)
 
 
 def time_training(networks, records):
-    """Seconds for one step of the default recipe at its full augmentation: a dict by network."""
-    tf.logging.set_verbosity(tf.logging.ERROR)
+    """Seconds for one step of the default recipe at its full augmentation: dict of a network to float."""
     runs = {}
     for network in networks:
         with tf.Graph().as_default():
-            training = _training(DEFAULT, network, BATCH, 10**6, 0, records, started=DEFAULT.augment_ramp_steps)
+            training = _add_training(DEFAULT, network, BATCH, 10**6, 0, records, DEFAULT.augment_ramp_steps)
             session = tf.Session()
             session.run(tf.global_variables_initializer())
         runs[network] = functools.partial(session.run, training.step)
@@ -173,11 +165,11 @@ def time_training(networks, records):
 
 
 def bench_networks(networks, records):
-    """Prints the table of networks: their costs, and their test NME at both lengths and seeds."""
+    """Prints the table of networks: size, speed, and test NME at both lengths and seeds."""
     with tempfile.TemporaryDirectory() as folder:
         pbs = {network: freeze_untrained(network, Path(folder) / network) for network in networks}
         sizes = {network: pb.stat().st_size for network, pb in pbs.items()}
-        face, step = _alone(time_networks, pbs), _train_alone(time_training, networks, records)
+        face, step = _in_process(time_networks, pbs), _in_process(time_training, networks, records)
     trainings = [(crops, seed) for crops in NETWORK_CROPS for seed in SEEDS]
     columns = ["network", "parameters", "million multiply-adds", "pb MB", "ms TensorFlow", "ms TFLite", "crops/s"]
     columns += [f"NME {crops:,} crops, seed {seed}" for crops, seed in trainings]
@@ -188,7 +180,7 @@ def bench_networks(networks, records):
         cells += [f"{1000 * face[network, name]:.2f}" for name in ("pb", "tflite")] + [f"{BATCH / step[network]:.0f}"]
         print("| " + " | ".join(cells), end="", flush=True)
         for crops, seed in trainings:
-            error = _train_alone(train_variant, DEFAULT, network, BATCH, crops, seed, records)
+            error = _in_process(train_variant, DEFAULT, network, BATCH, crops, seed, records)
             print(f" | {error:.2%}", end="", flush=True)
         print(" |", flush=True)
 
@@ -201,7 +193,7 @@ def bench_recipe(records):
     print(f"\n## Test NME after {CROPS} crops\n\n| | {' | '.join(f'seed {seed}' for seed in SEEDS)} |")
     print("|---|" + "---|" * len(SEEDS), flush=True)
     for name, (recipe, batch_size) in VARIANTS.items():
-        errors = [_train_alone(train_variant, recipe, NETWORK, batch_size, CROPS, seed, records) for seed in SEEDS]
+        errors = [_in_process(train_variant, recipe, NETWORK, batch_size, CROPS, seed, records) for seed in SEEDS]
         print(f"| {name} | {' | '.join(f'{error:.2%}' for error in errors)} |", flush=True)
 
 
@@ -209,8 +201,9 @@ def bench_recipe(records):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET, metavar="DIR", help=f"({REAL_SET})")
-    parser.add_argument("--network", nargs="*", choices=NETWORKS, help="measure networks instead; all if none is named")
+    parser.add_argument("--network", nargs="*", choices=NETWORKS, help="measure these networks instead (all)")
     args = parser.parse_args()
+    print(f"measuring {'the recipe' if args.network is None else 'networks'} on {args.data}, on {describe_device()}")
     annotations = find_annotations([args.data])
     with tempfile.TemporaryDirectory() as folder:
         records = Path(folder)

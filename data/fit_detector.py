@@ -1,62 +1,62 @@
-"""Fits where the crop (contract 2) lies in the boxes of a face detector, for the constants of landmark/detectors.py.
+"""Fits where the face crop lies in the boxes of a face detector, for the constants in landmark/detectors.py.
 
 Usage:
-    python data/fit_detector.py                               # data/300W_LP, the detector of test_pb.py
-    python data/fit_detector.py --data ~/300W_LP --detector cascade
+    python data/fit_detector.py                               # data/300W_LP, RetinaFace
+    python data/fit_detector.py --data ~/300W_LP --detector face_detection_yunet_2023mar.onnx
 
-Fits on the training faces alone and prints how far the boxes are from the true crops on the test faces, before and
-after. Each of the four numbers is a median over faces of where that side of the crop lies in the box: the number with
-the least mean absolute error.
+Fits on the training faces, and prints how far the boxes are from the true crops of the test faces before and after.
+Each of the four numbers is the median over faces of where that side of the crop lies in the box, which has the least
+mean absolute error.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.cli import command, start_script
-
-if __name__ == "__main__":
-    start_script()  # before the imports, which take seconds
-
-import argparse
-
 import numpy as np
 from tqdm import tqdm
 
 from landmark.annotations import REAL_SET, find_annotations, split_faces
-from landmark.detectors import CASCADE, load_detector
-from landmark.files import read_picture
-from landmark.inference import match_box, overlap
+from landmark.cli import CORES, command
+from landmark.detectors import load_detector
+from landmark.errors import UserError
 from landmark.formats import read_points
-from landmark.points import crop_box, to_crop, to_photo
+from landmark.pictures import read_picture
+from landmark.points import crop_box, match_box, overlap, to_crop, to_photo
 
 
 def match_faces(detector, annotations):
-    """The detector's box on each face's photo that overlaps the true crop best.
+    """Finds faces in their photos, each by the detector's box that overlaps its true crop most.
+
+    Faces that cannot be read are reported and left out.
 
     Args:
-        detector: of detectors.load_detector.
+        detector: Detector.
         annotations: list of Annotation.
 
     Returns:
-        (number of the face in annotations int [M], box of the detector, true crop: float64 [M, 2, 2], corners x y) of
-        the faces it finds; a file that cannot be used is reported and left out.
+        (positions in annotations, int [M]; the detector's boxes and the true crops, float64 [M, 4] each) of the M faces
+        that it finds.
+
+    Raises:
+        UserError: it finds none.
     """
     rows = []
     for i, annotation in enumerate(tqdm(annotations, unit="face", disable=None)):
         try:
             crop = crop_box(next(iter(read_points(annotation).values())))
             boxes = detector.find(read_picture(annotation.photo, stored=True)[0])
-        except ValueError as error:
-            print(f"{annotation.name}: {error}; left out", file=sys.stderr)
+        except UserError as error:
+            tqdm.write(f"{annotation.name}: {error}; left out", file=sys.stderr)
             continue
         best = match_box(crop, boxes)
         if best is not None:
             rows.append((i, boxes[best], crop))
     if not rows:
-        raise UserError("the detector finds none of the faces")
+        raise UserError(f"the detector finds none of {len(annotations)} faces")
     numbers, boxes, crops = zip(*rows, strict=True)
-    return np.array(numbers), np.array(boxes, float), np.array(crops, float)
+    return np.array(numbers), np.array(boxes), np.array(crops, np.float64)
 
 
 def print_errors(name, boxes, crops):
@@ -72,8 +72,9 @@ def print_errors(name, boxes, crops):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET, metavar="DIR", help=f"({REAL_SET})")
-    parser.add_argument("--detector", metavar="NAME", help="as of test_pb.py")
+    parser.add_argument("--detector", metavar="FILE", help="see test_pb.py")
     args = parser.parse_args()
+    print(f"fitting the crop in the boxes of {args.detector or 'RetinaFace'}, on {CORES} CPU cores")
     annotations = find_annotations([args.data])
     is_test = np.array(split_faces(annotations))
     numbers, boxes, crops = match_faces(load_detector(args.detector), annotations)
@@ -86,7 +87,7 @@ def main():
     print("           left     top   right  bottom     all  median     90%     99%  IoU mean   IoU 10%")
     print_errors("before", boxes[tested], crops[tested])
     print_errors("after", to_photo(corners, boxes[tested]).reshape(-1, 4), crops[tested])
-    name = {None: "RETINAFACE_CROP", CASCADE: "HAAR_CROP"}.get(args.detector, "YUNET_CROP")
+    name = "YUNET_CROP" if args.detector else "RETINAFACE_CROP"
     print(f"landmark/detectors.py: {name} = np.array({corners.round(3).tolist()})")
 
 

@@ -1,6 +1,6 @@
-"""The head of head.py in a photo: its shape and pose from the 68 points, and where a camera sees them.
+"""Fits the head of head.py to a photo: its shape and pose from the 68 points, and the points seen in other poses.
 
-The likeliest head has the mean shape of 300W_LP's and differs from it as the heads that make_sample.py draws.
+The fit is the likeliest head, where heads differ from the mean shape in 300W_LP as those that make_sample.py draws do.
 """
 
 from collections import namedtuple
@@ -8,16 +8,18 @@ from functools import cache
 
 from head import flat, head, shape_face, spline  # first: it sets how many threads NumPy takes
 
-import numpy as np  # isort: skip
+# isort: split
 
-INNER = slice(17, 68)  # the points that are where they seem: the jaw's slide over a turned cheek
+import numpy as np
+
+INNER = slice(17, 68)  # all points but those of the jaw, which slide over the cheek of a turned head
 PRIOR_FACES = 400
 ROW = 24  # points of an outline's row
 
-# The mean head of the authors' variants, centimetres, in the space of head.py: landmark, its mirror, x, y, z of the
-# landmark. From the training faces of 300W_LP's IBUG: the pts_3d of a face's variants are parallel views of one rigid
-# head, which give its shape and their poses (Tomasi, Kanade, "Shape and Motion from Image Streams under Orthography",
-# IJCV 1992); the heads are aligned by brows, nose and eyes, and made symmetric.
+# The mean head of 300W_LP's turned variants, in the space of head.py: landmark, its mirror, x, y, z of the landmark.
+# From the training faces of IBUG: the pts_3d of a face's variants are parallel views of one rigid head, which give its
+# shape and their poses (Tomasi, Kanade, "Shape and Motion from Image Streams under Orthography", IJCV 1992); the heads
+# were aligned by brows, nose and eyes, and made symmetric.
 MEAN = np.array([
     [16, 0, 7.28, 0.90, 0.62], [15, 1, 7.09, 2.89, 0.97], [14, 2, 6.75, 4.71, 1.24], [13, 3, 6.39, 6.41, 1.65],
     [12, 4, 5.87, 8.27, 2.55], [11, 5, 4.92, 9.72, 4.14], [10, 6, 3.75, 10.63, 6.04], [9, 7, 2.23, 11.42, 7.82],
@@ -33,8 +35,8 @@ MEAN = np.array([
     [64, 60, 2.52, 6.90, 8.68], [63, 61, 0.83, 6.35, 10.20], [62, 62, 0, 6.28, 10.43],
     [66, 66, 0, 7.37, 10.15], [65, 67, 0.83, 7.29, 10.00],
 ])  # fmt: skip
-# The rows that their jaw's points 16, 15, ... 9 slide along when that side is turned away: a level line over the cheek
-# to the nose, the lips and the chin. Where pts_2d lie on average at yaws of 25, 40, 55, 70 and 85 degrees.
+# The rows that its jaw points 16, 15, ... 9 slide along when that side is turned away, level lines over the cheek to
+# the nose, the lips and the chin: where pts_2d lie on average at yaws of 25, 40, 55, 70 and 85 degrees.
 ROWS = np.array([
     [[6.4, 0.8, 5.4], [5.4, 0.7, 6.8], [4.7, 0.6, 7.6], [3.8, 0.6, 8.2], [1.8, 0.6, 8.8]],
     [[6.2, 2.6, 6.3], [5.5, 2.7, 7.5], [4.9, 2.8, 8.0], [3.3, 2.7, 8.9], [2.2, 2.7, 9.3]],
@@ -46,8 +48,8 @@ ROWS = np.array([
     [[2.3, 11.3, 8.1], [2.0, 11.3, 8.5], [1.6, 11.3, 8.9], [1.1, 11.3, 9.2], [0.6, 11.3, 9.4]],
 ])  # fmt: skip
 
-# vertices (V, 3) and rows (17, ROW, 3), centimetres; scale, pixels per centimetre; turn (3, 3), the pose; origin (2,),
-# the head's in the photo
+# A head in a photo. vertices: [V, 3], and rows: [17, ROW, 3], centimetres; scale: pixels per centimetre; turn: [3, 3],
+# the pose; origin: [2], where the head's origin is in the photo, pixels.
 Fit = namedtuple("Fit", "vertices rows scale turn origin")
 
 
@@ -55,9 +57,10 @@ Fit = namedtuple("Fit", "vertices rows scale turn origin")
 def prior():
     """Heads as a Gaussian.
 
-    Returns: mean (C, 3) and covariance (3C, 3C) of the controls, centimetres: the covariance of the faces that
-    make_sample.py draws, and of something smooth that real faces have and they have not; rows (17, ROW, C), controls to
-    the points of each jaw landmark's row, itself first.
+    Returns:
+        (mean [C, 3] and covariance [3C, 3C] of the controls, centimetres; rows [17, ROW, C], a matrix from the controls
+        to the points of each jaw landmark's row, itself first). The covariance is that of the faces that make_sample.py
+        draws, plus a smooth one for what real faces have beyond them.
     """
     rng = np.random.default_rng(0)
     faces = np.array([shape_face(rng)[0] for _ in range(PRIOR_FACES)]).reshape(PRIOR_FACES, -1)
@@ -72,11 +75,11 @@ def prior():
     for right, row in enumerate(ROWS):
         for jaw, side in (16 - right, 1), (right, -1):
             places = np.concatenate([landmarks[[jaw]], row * [side, 1, 1]])
-            # on the flat map a landmark stays where head.py has it, and the places beside it with it
+            # On the flat map the landmark stays where head.py has it, and the places beside it move along.
             path = flat(places)
             path += (1 - ends[:, None]) * (head()["uv"][jaw] - path[0])
-            way = np.stack([np.interp(np.linspace(0, 1, ROW), ends, axis) for axis in path.T], 1)
-            rows[jaw, 1:] = spline(head()["uv"], way[1:])
+            row_path = np.stack([np.interp(np.linspace(0, 1, ROW), ends, axis) for axis in path.T], 1)
+            rows[jaw, 1:] = spline(head()["uv"], row_path[1:])
             bends[0].append(spline(head()["uv"], path[1:]))
             bends[1].append(places[1:])
     view = np.kron(np.concatenate([matrix[:68], *bends[0]]), np.eye(3))
@@ -86,23 +89,29 @@ def prior():
 
 
 def smooth(length):
-    """Covariance (3C, 3C) of moves of the controls that are 1 cm large and smooth over a length in centimetres."""
+    """Covariance [3C, 3C] of moves of the controls of 1 cm that are smooth over a length in centimetres."""
     controls = head()["controls"]
     apart = ((controls[:, None] - controls) ** 2).sum(-1)
     return np.kron(np.exp(-apart / (2 * length**2)), np.eye(3))
 
 
 def likeliest(mean, covariance, view, places, noise):
-    """The mean (C, 3) of the controls, a Gaussian, given places (N,) = view (N, 3C) @ controls + noise (N, N)."""
+    """The mean [C, 3] of the controls, which are a Gaussian, given places [N] = view [N, 3C] @ controls + noise.
+
+    noise: its covariance, [N, N].
+    """
     gain = view @ covariance
     missed = places - view @ mean.ravel()
     return mean + (gain.T @ np.linalg.solve(gain @ view.T + noise, missed)).reshape(-1, 3)
 
 
 def fit_pose(model, points):
-    """The weak-perspective pose of points (N, 3), centimetres, seen at (N, 2), pixels: scale, turn (3, 3), origin (2,).
+    """The weak-perspective pose in which points [N, 3], centimetres, are seen at [N, 2], pixels.
 
     Least squares: each round gives the seen points the model's depth and fits a rotation (Kabsch).
+
+    Returns:
+        (scale, turn [3, 3], origin [2]), as in Fit.
     """
     middle, seen_middle = model.mean(0), points.mean(0)
     model, seen = model - middle, points - seen_middle
@@ -118,10 +127,8 @@ def fit_pose(model, points):
 
 
 def outline(rows, turn):
-    """Which point of its row each jaw landmark is seen at, on the side that is turned away: dict of landmark to number.
-
-    The outermost, level with the head. The other side's landmarks are where they are.
-    """
+    """Where the jaw landmarks of the side that is turned away are seen: dict of landmark to the number of the point in
+    its row that is outermost across the head. Those of the other side do not slide."""
     down = turn[:2, 1] / np.linalg.norm(turn[:2, 1])
     across = np.array([down[1], -down[0]])
     side = np.sign(turn[:2, 2] @ across)  # where the nose points
@@ -130,7 +137,7 @@ def outline(rows, turn):
 
 
 def seen_places(fit, turn):
-    """What is seen as the 68 points in a pose (3, 3): places on the head (68, 3), centimetres."""
+    """The places on the head, [68, 3], centimetres, that are seen as pts_2d in a pose [3, 3]."""
     places = fit.vertices[:68].copy()
     for jaw, number in outline(fit.rows, turn).items():
         places[jaw] = fit.rows[jaw, number]
@@ -138,17 +145,23 @@ def seen_places(fit, turn):
 
 
 def see(fit, turn):
-    """pts_2d and pts_3d (68, 2) of a head in a pose (3, 3), pixels."""
+    """pts_2d and pts_3d, [68, 2] each, pixels, of a Fit in a pose [3, 3]."""
     return [fit.scale * places @ turn[:2].T + fit.origin for places in (seen_places(fit, turn), fit.vertices[:68])]
 
 
 def fit_head(points, is_outline=True):
-    """The likeliest head and pose for the points of a photo (68, 2): a Fit; is_outline: whether their jaw is where its
-    outline is seen, as pts_2d of contract 1.
+    """The likeliest head and pose for the points of a photo.
 
-    Each round fits the pose, without the jaw that has slid; sees where on their rows its points lie; and takes the
-    controls' mean given the points. These are good to half a millimetre, those of the outline to one across it and to
-    five along it, where nothing holds them.
+    Each round fits the pose without the jaw points that have slid, finds where on their rows these are, and takes the
+    controls' mean given the points. Points are taken as accurate to half a millimetre; those of the outline to one
+    across it and five along it, where nothing fixes them.
+
+    Args:
+        points: [68, 2], pixels.
+        is_outline: whether the jaw is on the visible outline, as in pts_2d.
+
+    Returns:
+        Fit.
     """
     mean, covariance, rows = prior()
     controls, matrix = mean, head()["matrix"]
@@ -161,23 +174,23 @@ def fit_head(points, is_outline=True):
         stay = np.setdiff1d(np.arange(68), list(slid))
         scale, turn, origin = fit_pose((shown @ controls)[stay], points[stay])
         down = turn[:2, 1] / np.linalg.norm(turn[:2, 1])
-        good = np.full((68, 2), 0.05)  # down and across the head, centimetres
+        good = np.full((68, 2), 0.05)  # centimetres, along the head's height and across it
         good[list(slid)] = 0.5, 0.1
         noise = np.zeros((68, 2, 68, 2))
         axes = np.array([down, [down[1], -down[0]]])
         noise[range(68), :, range(68)] = np.einsum("nk,ki,kj->nij", (scale * good) ** 2, axes, axes)
-        view = np.kron(shown, scale * turn[:2])  # (136, 3C): controls to points
+        view = np.kron(shown, scale * turn[:2])  # [136, 3C], controls to points
         controls = likeliest(mean, covariance, view, (points - origin).ravel(), noise.reshape(136, 136))
     return Fit(matrix @ controls, rows @ controls, *fit_pose((shown @ controls)[stay], points[stay]))
 
 
 def angles(turn):
-    """Pitch, yaw and roll, radians, of a rotation (3, 3): the way back from head.rotation."""
+    """Pitch, yaw and roll, radians, of a rotation [3, 3]: the inverse of head.rotation."""
     flip = np.diag([1.0, -1, 1])
     r = flip @ turn @ flip
     return np.arctan2(r[1, 2], r[2, 2]), -np.arcsin(np.clip(r[0, 2], -1, 1)), np.arctan2(r[0, 1], r[0, 0])
 
 
 def aside(turn):
-    """How far a head is turned about its own vertical axis, degrees, signed as yaw: its yaw if it is upright."""
+    """The degrees by which a head is turned about its own vertical axis, with yaw's sign; its yaw, if it is upright."""
     return np.rad2deg(np.arctan2(turn[2, 0], turn[2, 2]))

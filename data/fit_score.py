@@ -1,55 +1,57 @@
-"""Fits the score of a face, for the constants of landmark.inference.py: to be run again for another landmark.pb.
+"""Fits the score of a face, for the constants in landmark/inference.py: to be run again for another landmark.pb.
 
 Usage:
     python data/fit_score.py --data ~/300W_LP --data ~/AFLW2000
 
 On held-out faces, and on as many boxes of the same sizes elsewhere in their photos, it measures how far points follow
-their crop, as find.look does. The score is a logistic function of its logarithm.
+their crop, as inference.find_upright does. The score is a logistic function of the logarithm of that.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.cli import command, start_script
-
-if __name__ == "__main__":
-    start_script()  # before the imports, which take seconds
-
-import argparse
-
 import numpy as np
-import tensorflow.compat.v1 as tf
 from scipy.optimize import minimize
 from tqdm import tqdm
 
 from landmark.annotations import find_annotations, split_faces
-from landmark.files import read_picture
-from landmark.inference import NUDGE, default_pb, load_graph, look, overlap
+from landmark.cli import CORES, command
+from landmark.errors import UserError
 from landmark.formats import read_points
-from landmark.points import box_corners, crop_box
+from landmark.inference import NUDGE, default_model, find_upright
+from landmark.pictures import read_picture
+from landmark.points import box_corners, crop_box, overlap
+from landmark.runtimes import loader_for
 
-TRIES = 20  # boxes until one is off every face
+TRIES = 20  # boxes drawn in a photo until one is off its face
 
 
-def measure(session, annotations):
-    """How far points follow their crop, as shares of its way: lists of faces, and of what is none."""
+def measure(predict, annotations):
+    """How far points follow their crop, as a share of its move; photos that cannot be read are reported and left out.
+
+    Args:
+        predict: function of crops that returns points, see landmark/runtimes.py.
+        annotations: list of Annotation.
+
+    Returns:
+        (list of float of the faces, list of float of other boxes in their photos).
+    """
     faces, others = [], []
     rng = np.random.default_rng(0)
     for annotation in tqdm(annotations, unit="face", disable=None):
-        picture, _ = read_picture(annotation.photo, stored=True)
-        box = np.array(crop_box(next(iter(read_points(annotation).values()))), float)
+        try:
+            box = np.array(crop_box(next(iter(read_points(annotation).values()))), float)
+            picture, _ = read_picture(annotation.photo, stored=True)
+        except UserError as error:
+            tqdm.write(f"{annotation.name}: {error}; left out", file=sys.stderr)
+            continue
         sides = box[2:] - box[:2]
-        corner = next(
-            (
-                corner
-                for corner in rng.uniform(-sides / 2, picture.shape[1::-1] - sides / 2, [TRIES, 2])
-                if not overlap(box, [*corner, *(corner + sides)])
-            ),
-            None,
-        )
-        for found, low in (faces, box[:2]), (others, corner):
-            face = low is not None and look(session, picture, box_corners([*low, *(low + sides)]))
+        corners = rng.uniform(-sides / 2, picture.shape[1::-1] - sides / 2, [TRIES, 2])
+        beside = next((corner for corner in corners if not overlap(box, [*corner, *(corner + sides)])), None)
+        for found, low in (faces, box[:2]), (others, beside):
+            face = low is not None and find_upright(predict, picture, box_corners([*low, *(low + sides)]))
             if face:
                 found.append(face.spread.mean() / np.linalg.norm(2 * NUDGE * (face.box[2] - face.box[0])))
     return faces, others
@@ -57,23 +59,23 @@ def measure(session, annotations):
 
 def fit(faces, others):
     """The score by Platt's logistic regression ("Probabilistic Outputs for Support Vector Machines", 1999) on the
-    logarithm of how far points follow; faces and others count alike, however many there are of either.
+    logarithm of how far points follow; faces and others have the same total weight, however many there are of either.
 
     Args:
-        faces, others: of measure.
+        faces, others: as measure returns them.
 
     Returns:
         (NO_FACE, STEEPNESS).
 
     Raises:
-        UserError: faces do not move less than the others, or there is nothing to fit.
+        UserError: faces do not move less than the others, or one of them is missing.
     """
     if not faces or not others:
         raise UserError(
             f"{len(faces)} faces and {len(others)} boxes beside faces: --data needs photos with room for both"
         )
     moved, counts = np.log([*faces, *others]), np.array([len(faces), len(others)])
-    # His targets, a little less than sure, keep the steepness finite where one number parts all.
+    # Platt's targets, a little short of 0 and 1, keep the steepness finite when the two are perfectly separable.
     targets, weights = np.repeat([[1, 0] + [-1, 1] / (counts + 2), 1 / counts], counts, axis=1)
 
     def loss(line):
@@ -82,23 +84,26 @@ def fit(faces, others):
 
     level, slope = minimize(loss, [0, 0]).x
     if slope >= 0:
-        raise UserError("this landmark.pb does not tell faces from what is none: train it further")
+        raise UserError("this landmark.pb does not tell faces from other boxes: train it further")
     return np.exp(-level / slope), -slope
 
 
 @command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="as of evaluate.py")
-    parser.add_argument("--pb", type=Path, metavar="FILE", help="as of evaluate.py")
+    parser.add_argument(
+        "--data", type=Path, action="append", required=True, metavar="DIR", help="may be given several times"
+    )
+    parser.add_argument("--pb", type=Path, metavar="FILE", help="see test_pb.py")
     args = parser.parse_args()
+    model = args.pb or default_model()
+    print(f"fitting the score of faces for {model}, on {CORES} CPU cores")
+    predict = loader_for(model)(model)
     chosen = []
     for folder in args.data:
         annotations = find_annotations([folder])
         chosen += [face for face, test in zip(annotations, split_faces(annotations), strict=True) if test]
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    with tf.Session(graph=load_graph(args.pb or default_pb())) as session:
-        faces, others = measure(session, chosen)
+    faces, others = measure(predict, chosen)
     middle, steepness = fit(faces, others)
     for name, moved, right, percentiles in (
         ("faces", faces, np.array(faces) < middle, [50, 95, 99]),
@@ -106,9 +111,11 @@ def main():
     ):
         shares = ", ".join(f"{share:.2f}" for share in np.percentile(moved, percentiles))
         print(
-            f"{len(moved)} {name}, on the right side of 0.5: {right.mean():.1%}; {percentiles}% move less than {shares}"
+            f"{len(moved)} {name}, {right.mean():.1%} on the right side of 0.5; percentiles {percentiles} of how far"
+            f" points follow: {shares}"
         )
-    print(f"landmark.inference.py: NO_FACE, STEEPNESS = {middle:.2f}, {steepness:.1f}; examples/web/landmarks.js: NO_FACE")
+    print(f"landmark/inference.py: NO_FACE, STEEPNESS = {middle:.2f}, {steepness:.1f}")
+    print(f"examples/web/landmarks.js: NO_FACE = {middle:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The head that make_sample.py renders and turn_faces.py fits to a photo: mesh, shape, pose, rasterizer, files.
 
-About 200 control points (the 68 landmarks and some anatomy between them, in centimetres) are moved by identity and
-expression; a thin-plate spline over a flat map of the head carries every vertex of the mesh with them. So a landmark
-is a vertex of the mesh, and its label is exact by construction.
-Space: x to the image's right, y down, z towards the camera; origin between the ears at eye height.
+Identity and expression move about 200 control points: the 68 landmarks and some anatomy between them. A thin-plate
+spline over a flat map of the head moves every vertex of the mesh with them. Each landmark is a vertex of the mesh, so
+its label is exact by construction.
+Space: centimetres, x to the image's right, y down, z towards the camera; origin between the ears at eye height.
 Pose: 300W_LP's (3DDFA's) angles, R = Rx(pitch) Ry(yaw) Rz(roll). Positive yaw turns the nose to the image's
 left, positive pitch raises it, positive roll turns the face clockwise in the image.
 """
@@ -12,28 +12,25 @@ import functools
 import os
 import struct
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its sums differ in the last bit with its threads
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the last bit of its sums depends on the threads
+import cv2
+import numpy as np
 
-SIZE = 450  # photo side, pixels (contract 1)
-EMPTY = np.iinfo(np.int64).max  # a pixel of the z-buffer nothing has reached
+from landmark.pose import POSE_LANDMARKS, POSE_MODEL
+
+SIZE = 450  # side of a photo in pixels, as in 300W_LP
+EMPTY = np.iinfo(np.int64).max  # a pixel of the z-buffer that nothing has reached
 RADIUS = 1.99  # of the flat map: 2 would be the point straight behind
-CENTRE = np.array([0.0, 1.0, 0.0])  # the flat map is the view from here, all round (Lambert's equal area)
+CENTRE = np.array([0.0, 1.0, 0.0])  # the flat map is the view all round from here (Lambert's equal area)
 
 # ---- anatomy: one half of the head (x > 0), centimetres: mirrored for the other ----
 
-# landmark at the image's right, landmark at the image's left, x, y, z
+# landmark at the image's right, landmark at the image's left, x, y, z; brows, nose and eye corners: landmark/pose.py
 LANDMARKS = np.array([
     [16, 0, 7.0, 0.3, 1.2], [15, 1, 6.9, 2.6, 1.5], [14, 2, 6.6, 4.8, 2.0], [13, 3, 6.1, 6.9, 2.8],
     [12, 4, 5.4, 8.6, 4.0], [11, 5, 4.3, 10.0, 5.6], [10, 6, 3.0, 11.0, 7.4], [9, 7, 1.5, 11.6, 8.9],
     [8, 8, 0, 11.8, 9.5],
-    [26, 17, 5.7, -2.0, 6.5], [25, 18, 4.8, -2.8, 8.0], [24, 19, 3.6, -3.0, 9.0], [23, 20, 2.4, -2.7, 9.6],
-    [22, 21, 1.2, -2.2, 9.9],
-    [27, 27, 0, -0.6, 9.6], [28, 28, 0, 0.7, 10.4], [29, 29, 0, 2.0, 11.25], [30, 30, 0, 3.3, 12.05],
-    [35, 31, 1.45, 4.3, 10.4], [34, 32, 0.75, 4.6, 11.0], [33, 33, 0, 4.8, 11.2],
-    [45, 36, 4.5, 0.05, 7.4], [44, 37, 3.6, -0.52, 8.15], [43, 38, 2.45, -0.5, 8.3],
-    [42, 39, 1.65, 0.25, 8.1], [47, 40, 2.5, 0.55, 8.15], [46, 41, 3.6, 0.55, 8.0],
+    [44, 37, 3.6, -0.52, 8.15], [43, 38, 2.45, -0.5, 8.3], [47, 40, 2.5, 0.55, 8.15], [46, 41, 3.6, 0.55, 8.0],
     [54, 48, 2.55, 6.85, 9.4], [53, 49, 1.5, 6.1, 10.7], [52, 50, 0.55, 5.75, 11.3], [51, 51, 0, 5.95, 11.35],
     [57, 57, 0, 8.1, 11.0], [56, 58, 0.8, 8.0, 10.9], [55, 59, 1.7, 7.6, 10.3],
     [64, 60, 2.3, 6.85, 9.6], [63, 61, 1.0, 6.6, 10.9], [62, 62, 0, 6.65, 11.2],
@@ -62,7 +59,7 @@ OTHERS = np.array([
 ])  # fmt: skip
 RIGHT_EYE, LEFT_EYE = list(range(36, 42)), list(range(42, 48))
 OUTER_LIP, INNER_LIP = list(range(48, 60)), list(range(60, 68))
-# where, x and y, the row ends along which jaw landmark 0..7 slides over the cheek of a turned head
+# x and y where the row ends along which jaw landmark 0..7 slides over the cheek of a turned head
 SLIDE_END = np.array(
     [[5.0, 0.9], [2.2, 2.8], [1.7, 5.0], [2.75, 6.5], [1.5, 8.5], [1.0, 9.6], [0.6, 10.6], [0.3, 11.2]]
 )
@@ -128,6 +125,7 @@ def head():
     """
     side = LANDMARKS[LANDMARKS[:, 0] != LANDMARKS[:, 1]]
     controls = np.zeros((68, 3))
+    controls[POSE_LANDMARKS] = POSE_MODEL * [1, 1, -1]  # whose z is away from the camera
     controls[LANDMARKS[:, 0].astype(int)] = LANDMARKS[:, 2:]
     controls[side[:, 1].astype(int)] = side[:, 2:] * [-1, 1, 1]
     controls = np.concatenate([controls, OTHERS, OTHERS[OTHERS[:, 0] > 0] * [-1, 1, 1]])
@@ -316,8 +314,7 @@ def rasterize(xy, values, tri, both):
 def mat_bytes(arrays):
     """A MATLAB 5 file of named float32 matrices, as bytes.
 
-    Our own, because scipy's savemat puts the date into the header: then the same seed would not give the
-    same file.
+    scipy's savemat puts the date into the header, so the same seed would not give the same file.
     """
     out = [b"MATLAB 5.0 MAT-file".ljust(124), struct.pack("<H2s", 0x0100, b"IM")]
     for name, a in arrays.items():
@@ -330,10 +327,10 @@ def mat_bytes(arrays):
 
 
 def write_files(folder, group, stem, photo, points, params):
-    """Write one face in the layout of 300W_LP (contract 1).
+    """Writes one face in the layout of 300W_LP.
 
-    Parameters: folder, Path, whose folders <group> and landmarks/<group> exist; photo, bytes of a JPEG file;
-    points and params, dicts of arrays for <stem>_pts.mat and <stem>.mat.
+    folder: Path, whose folders <group> and landmarks/<group> exist; photo: bytes of a JPEG file; points and params:
+    dicts of arrays for <stem>_pts.mat and <stem>.mat.
     """
     (folder / group / f"{stem}.jpg").write_bytes(photo)
     (folder / group / f"{stem}.mat").write_bytes(mat_bytes(params))

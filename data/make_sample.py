@@ -5,7 +5,7 @@ Usage:
     python data/make_sample.py --faces 50 --out /tmp/few  # a quick look
     python data/make_sample.py --seed 1 --variants 6      # other people, more poses
 
-OUT/SAMPLE/SAMPLE_00000_0.jpg, .mat beside it, OUT/landmarks/SAMPLE/SAMPLE_00000_0_pts.mat, as contract 1 says.
+OUT/SAMPLE/SAMPLE_00000_0.jpg, .mat beside it, OUT/landmarks/SAMPLE/SAMPLE_00000_0_pts.mat, the layout of 300W_LP.
 Variant 0 is the "photo" (|yaw| < 25 degrees); 1, 2, ... are the same face turned further, to at most 75.
 The same seed gives the same files, byte for byte; face i is the same whatever --faces is.
 
@@ -13,21 +13,15 @@ The head itself, its space and its pose angles: head.py.
 Not here: cast shadows, glasses, hats, hands, anything in front of the face.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.cli import follow_parent, defer_signals, command, start_script
-
-if __name__ == "__main__":
-    start_script()  # before the imports, which take seconds
-
 import argparse
 import functools
 import multiprocessing
 import shlex
+import sys
 import time
+from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 from head import (  # first: it sets how many threads NumPy takes
     RADIUS,
     SIZE,
@@ -44,10 +38,14 @@ from head import (  # first: it sets how many threads NumPy takes
     write_files,
 )
 
-import cv2  # isort: skip
-import numpy as np  # isort: skip
+# isort: split
 
-from landmark.files import whole_folder  # isort: skip
+import cv2
+import numpy as np
+
+from landmark.cli import command, defer_signals, follow_parent
+from landmark.errors import UserError
+from landmark.outputs import whole_folder
 
 SET = "SAMPLE"
 WRAP = np.array([0.10, 0.15, 0.30])  # how far BGR light reaches past the edge of the shadow, for softness
@@ -391,11 +389,7 @@ def render_face(seed, face, variants):
     rng = np.random.default_rng([seed, face])
     h = dressed_head()
     p, info = shape_face(rng)
-    info |= {
-        "gaze": rng.normal(0, [0.13, 0.07]),
-        "stick": rng.uniform(0.15, 0.7),
-        "build": rng.uniform(0.85, 1.1),
-    }
+    info |= {"gaze": rng.normal(0, [0.13, 0.07]), "stick": rng.uniform(0.15, 0.7), "build": rng.uniform(0.85, 1.1)}
     tex, style = paint(rng, info)
     xyz, uv, follow, ao, tri, both = build(p, info, style)
     normal, thin = normals(xyz, tri), np.unique(tri[:both])
@@ -503,11 +497,7 @@ def main():
             for n in pool.imap(write_face, jobs, chunksize=4):
                 done += n
                 rate = done / (time.time() - start)
-                print(
-                    f"\r{done}/{total} photos, {rate:.0f}/s, {(total - done) / rate:.0f} s left ",
-                    end="",
-                    flush=True,
-                )
+                print(f"\r{done}/{total} photos, {rate:.0f}/s, {(total - done) / rate:.0f} s left ", end="", flush=True)
     print(f"\n{total} photos of {args.faces} faces in {args.out} ({total / (time.time() - start):.0f} photos/s)")
     out = shlex.quote(str(args.out))
     print(f"next: python prepare_tfrecords.py --data {out} --out {out}")

@@ -1,66 +1,66 @@
-"""Turn near-frontal faces to larger yaw, as the authors of 300W_LP did ("face profiling").
+"""Turns near-frontal faces to larger yaws, as the authors of 300W_LP did ("face profiling").
 
 Usage:
     python data/turn_faces.py --data ~/300W_LP --out ~/turned                # 4 variants of each photo
     python data/turn_faces.py --data ~/mine --out ~/turned --variants 8 --seed 1
 
-Writes OUT in the layout of 300W_LP (contract 1): <face>_1, _2, ... in <SET>_turned are the face of a photo turned
-further and further, to at most 90 degrees, with pts_2d (jaw on the visible outline), pts_3d and Pose_Para. The photos
-stay where they are: prepare_tfrecords.py takes both folders, and keeps a face and its variants together.
-A face turns the way it already looks, as the other way shows what the photo does not hold; one that looks straight
-ahead turns both ways. The same seed gives the same files, byte for byte, and a face's do not depend on the others.
+Writes OUT in the layout of 300W_LP: <SET>_turned/<face>_1, _2, ... show the face of a photo turned further and further,
+up to 90 degrees, with pts_2d (jaw on the visible outline), pts_3d and Pose_Para. The photos stay where they are: give
+both folders to prepare_tfrecords.py, which keeps a face and its variants in one split.
+A face turns further the way it already looks, because the photo does not show its other side; one that looks straight
+ahead turns both ways. The same seed gives the same files, byte for byte; those of a face do not depend on the others.
 
-How it works (after Zhu, Lei, Liu, Shi, Li, "Face Alignment Across Large Poses: A 3D Solution", CVPR 2016). A head is
-fitted to the 68 points (fit_head.py); it gives the photo a depth. Round the head the depth falls off to the back of the
-head and the neck. So the photo is a sheet in space: it turns with the head where the head is, less and less further
-out, and not at all at the rim; what is in front hides what is behind.
+How it works (after Zhu, Lei, Liu, Shi, Li, "Face Alignment Across Large Poses: A 3D Solution", CVPR 2016): a head is
+fitted to the 68 points (fit_head.py) and gives the photo a depth, which falls off around the head towards its back and
+the neck. So the photo is a sheet in space: where the head is, the sheet turns with it, less and less further out, and
+not at all at the rim; what is in front hides what is behind.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.cli import follow_parent, defer_signals, command, start_script
-
-if __name__ == "__main__":
-    start_script()  # before the imports, which take seconds
 
 import argparse
 import hashlib
 import multiprocessing
 import shlex
+import sys
+from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 from fit_head import angles, aside, fit_head, prior, see, seen_places  # first: it sets how many threads NumPy takes
 from head import SIZE, grid_triangles, head, rasterize, rotation, smoothstep, write_files
 
-import cv2  # isort: skip
-import numpy as np  # isort: skip
-from tqdm import tqdm  # isort: skip
+# isort: split
 
-from landmark.annotations import CORES, find_annotations, identity_keys
-from landmark.files import read_picture, whole_folder
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from landmark.annotations import find_annotations, identity_keys
+from landmark.cli import CORES, command, defer_signals, follow_parent
+from landmark.errors import UserError
 from landmark.formats import read_points
+from landmark.outputs import whole_folder
+from landmark.pictures import read_picture
 
-BOX = 190  # pixels, sqrt(w * h) of a face's points in a photo that has to be scaled: as in 300W_LP
-FARTHEST = 35  # degrees: a photo turned further hides too much of the face
-AHEAD = 4  # degrees: a face that looks less far aside turns both ways; another would show its hidden cheek
-TURN = 12, 90  # degrees: variants are turned this much more than the photo, and at most so far
+BOX = 190  # pixels, sqrt(w * h) of a face's points in 300W_LP: photos of another size are scaled to it
+MIN_BOX = 20  # pixels: smaller faces are not turned
+FARTHEST = 35  # degrees: a face turned further in its photo has too much hidden
+AHEAD = 4  # degrees: a face that looks less far aside turns both ways; another one would show its hidden cheek
+TURN = 12, 90  # degrees: the least that is added to the photo's yaw, and the largest yaw of a variant
 NOD = 5  # degrees, standard deviation
-STEP, RIM = 3, 150  # pixels between vertices of the sheet; how far from the head, and past the photo, it is moved
-# down from the eyes: depth, both centimetres, of what is seen round the head: hair, the back of the head, the neck
-ROUND = [-10, -4, 8, 12], [1, -2, -2, 3]
-SLOPE = 3.5  # centimetres beyond the outline where that depth is reached
-NEAR = 1  # centimetres from a landmark to where its depth no longer counts
-EDGE = 6  # pixels apart in the photo and neighbours in the picture: something ends there
+STEP, RIM = 3, 150  # pixels between vertices of the sheet; how far from the head, and beyond the photo, it is moved
+# Depth of what is seen around the head (hair, back of the head, neck) at heights below the eyes; centimetres.
+AROUND = [-10, -4, 8, 12], [1, -2, -2, 3]
+SLOPE = 3.5  # centimetres beyond the outline at which that depth is reached
+NEAR = 1  # centimetres from a landmark within which its depth counts
+EDGE = 6  # neighbouring pixels that are this many pixels apart in the photo: the edge of something
 
 
-# ---- reading ----
+# Reading
 
 
 def find_photos(folders):
-    """The photos of folders: list of (set, face, Annotation); turned variants `_1`, `_2`, ... of 300W_LP are none.
+    """The photos to turn: list of (set to write, face, Annotation).
 
-    Raises ValueError, one line, if there is none.
+    Raises UserError if the folders hold only turned variants: `_1`, `_2`, ... in the formats of 300W_LP.
     """
     annotations = sorted(find_annotations(folders), key=lambda annotation: annotation.name)
     photos = []
@@ -69,49 +69,46 @@ def find_photos(folders):
         if stem.partition("#")[0] in (face, f"{face}_0"):
             photos.append((f"{group}_turned", stem.removesuffix("_0"), annotation))
     if not photos:
-        raise UserError(
-            f"no photo to turn in {folders[0]}: all are turned variants by their names (<face>_1, _2, ...)"
-        )
+        raise UserError(f"no photo to turn in {folders[0]}: by their names (<face>_1, _2, ...) all are turned variants")
     return photos
 
 
 def read_photo(annotation):
-    """A photo of SIZE x SIZE (uint8, BGR), its points (68, 2), and whether their jaw is on the visible outline; a photo
-    of another size is cut around the face and scaled.
+    """Reads a photo; one that is not of SIZE x SIZE is scaled and cut to that around the face.
 
-    Raises ValueError, one line that names the file, if it cannot be used.
+    Returns:
+        (photo uint8 [SIZE, SIZE, 3], BGR; points [68, 2]; whether their jaw is on the visible outline).
+
+    Raises:
+        UserError: it cannot be used; the message names the file.
     """
-    path = annotation.photo
     try:
         known = read_points(annotation)
         points = known.get("pts_2d", known.get("pts_3d"))
         box = np.sqrt(np.ptp(points, axis=0).prod())
-        if box < 20:
+        if box < MIN_BOX:
             raise UserError(f"the face is too small to turn: {box:.0f} pixels")
-        photo, _ = read_picture(path, stored=True)
-    except ValueError as error:
-        raise UserError(f"{annotation.name} of {path}: {error}") from None
+        photo, _ = read_picture(annotation.photo, stored=True)
+    except UserError as error:
+        raise UserError(f"{annotation.name} of {annotation.photo}: {error}") from None
     if photo.shape[:2] != (SIZE, SIZE):
         zoom, middle = BOX / box, (points.min(0) + points.max(0)) / 2
         shift = SIZE / 2 - zoom * middle
-        way = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
-        photo = cv2.warpAffine(photo, way, (SIZE, SIZE), flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+        matrix = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
+        photo = cv2.warpAffine(photo, matrix, (SIZE, SIZE), flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
         points = points * zoom + shift
     return photo, points, "pts_2d" in known
 
 
-def jpeg(photo):
-    return cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-
-
-# ---- turning ----
+# Turning
 
 
 def sheet(fit):
     """The photo as a sheet in space.
 
-    Returns: where its vertices are in the photo (N, 2), pixels; where in the head's space (N, 3), centimetres; how
-    much they follow the head (N,) 0..1; triangles (T, 3).
+    Returns:
+        (its vertices in the photo [N, 2], pixels; the same in the head's space [N, 3], centimetres; how much each
+        follows the head [N], 0..1; triangles [T, 3]).
     """
     side = SIZE + 2 * RIM
     view, mesh = fit.vertices @ fit.turn.T, head()
@@ -128,11 +125,11 @@ def sheet(fit):
     nearest[label[~outside]] = space[~outside]
     space = nearest[label]
     space = np.where(outside, cv2.GaussianBlur(space, (0, 0), 5), space)
-    # at a cheek's outline depth changes fast, and differently from row to row: it becomes that along the outline
+    # At a cheek's outline depth changes fast and differently from row to row: it is blended into its mean along there.
     weight = cv2.GaussianBlur(outside.astype(np.float32), (0, 0), 8)
     level = cv2.GaussianBlur(np.where(outside, space, 0), (0, 0), 8) / np.maximum(weight, 1e-6)
     edge = smoothstep(1 - cv2.distanceTransform((~outside).astype(np.uint8), cv2.DIST_L2, 5) / 8)
-    edge *= smoothstep((7 - level) / 4)  # not at the chin's
+    edge *= smoothstep((7 - level) / 4)  # but not at the chin
     space = space + edge * (level - space)
 
     inside = np.arange(RIM, RIM + SIZE + 1, STEP)
@@ -142,9 +139,9 @@ def sheet(fit):
     away, space = away[y, x], space[y, x]
     follow = np.maximum(0, 1 - away / RIM)
     flat = (place - fit.origin) / fit.scale
-    beyond = np.interp(flat @ fit.turn[:2, 1], *ROUND)
+    beyond = np.interp(flat @ fit.turn[:2, 1], *AROUND)
     space = space + smoothstep(away / fit.scale / SLOPE) * (beyond - space)
-    # through the landmarks, whose depth is known where the outline's is not
+    # The sheet passes through the landmarks, whose depth is known where the outline's is not.
     marks = seen_places(fit, fit.turn) @ fit.turn.T
     apart = [((flat[:, None] - marks[:, :2]) ** 2).sum(-1), ((marks[:, None, :2] - marks[:, :2]) ** 2).sum(-1)]
     near = [np.exp(-distance / (2 * NEAR**2)) for distance in apart]
@@ -153,31 +150,36 @@ def sheet(fit):
     return place, np.c_[flat, space] @ fit.turn, follow, grid_triangles(len(line), len(line), 0)
 
 
-def turn_photo(photo, fit, turn, rubber=None):
+def turn_photo(photo, fit, turn, surface=None):
     """The face of a photo in another pose.
 
-    Parameters: photo uint8 (SIZE, SIZE, 3); fit of fit_head; turn (3, 3), the new pose; rubber, sheet(fit) if known.
-    Returns: picture uint8 (SIZE, SIZE, 3); pts_2d and pts_3d (68, 2), pixels.
+    Args:
+        photo: uint8 [SIZE, SIZE, 3].
+        fit: Fit, see fit_head.
+        turn: [3, 3], the new pose.
+        surface: sheet(fit), if it is known.
+
+    Returns:
+        (picture uint8 [SIZE, SIZE, 3]; pts_2d and pts_3d, [68, 2], pixels).
     """
-    place, space, follow, triangles = rubber or sheet(fit)
+    place, space, follow, triangles = surface or sheet(fit)
     moved = space @ turn.T
     xy = place + follow[:, None] * (fit.scale * moved[:, :2] + fit.origin - place)
-    depth = follow * moved[:, 2] - 30 * (1 - follow)  # what stays is behind
+    depth = follow * moved[:, 2] - 30 * (1 - follow)  # what does not follow is behind
     pixels, values = rasterize(xy, np.c_[depth, place].astype(np.float32), triangles, 0)
     where = np.zeros((SIZE * SIZE, 2), np.float32)
     where[pixels] = values[:, 1:]
     where = where.reshape(SIZE, SIZE, 2)
     picture = cv2.remap(photo, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     jump = cv2.morphologyEx(where, cv2.MORPH_GRADIENT, np.ones((3, 3))).max(-1) > EDGE
-    picture[jump] = cv2.GaussianBlur(picture, (3, 3), 0)[jump]  # the z-buffer's edges are stairs
+    picture[jump] = cv2.GaussianBlur(picture, (3, 3), 0)[jump]  # the z-buffer leaves jagged edges
     return picture, *see(fit, turn)
 
 
 def choose_turns(rng, fit, variants):
-    """Random poses (variants, 3, 3) for a photo's head: less than last to most turned, evenly spread over TURN.
+    """Random poses [variants, 3, 3] for the head in a photo, from the least turned to the most, evenly over TURN.
 
-    The camera moves up or down a little; the head turns about its own vertical axis, so that it stays on the neck that
-    the photo shows.
+    The camera moves up or down a little; the head turns about its own vertical axis, so that it stays on its neck.
     """
     now = aside(fit.turn)
     first = abs(now) + TURN[0]
@@ -188,61 +190,64 @@ def choose_turns(rng, fit, variants):
     return [start @ rotation(0, yaw, 0) for start, yaw in zip(starts, yaws, strict=True)]
 
 
-# ---- files ----
-
-
-def parameters(fit, turn, points):
-    """What <stem>.mat holds beside the 3DMM's own numbers (contract 1): a dict."""
-    pose = [*angles(turn), *fit.origin, 0, fit.scale]
-    return {"pt2d": points.T, "roi": np.r_[points.min(0), points.max(0)][None], "Pose_Para": np.array([pose])}
+# Files
 
 
 def turn_face(job):
-    """Write a photo's variants; job: (folder, set, face, Annotation, variants, seed).
+    """Writes the variants of a photo; job: (folder, set, face, Annotation, variants, seed).
 
-    Returns: how many pictures; or "far" if the photo is turned too far; or what is wrong with its files, one line.
+    Returns:
+        the number of pictures; None if the photo is turned too far; or a str, what is wrong with its files.
     """
     out, group, face, annotation, variants, seed = job
     try:
         photo, points, is_outline = read_photo(annotation)
-    except ValueError as error:
+    except UserError as error:
         return str(error)
     fit = fit_head(points, is_outline)
     if abs(aside(fit.turn)) > FARTHEST:
-        return "far"
+        return None
     rng = np.random.default_rng([seed, *hashlib.md5(f"{group}/{face}".encode()).digest()])
-    rubber = sheet(fit)
+    surface = sheet(fit)
     for k, turn in enumerate(choose_turns(rng, fit, variants), 1):
-        picture, pts_2d, pts_3d = turn_photo(photo, fit, turn, rubber)
-        both = {"pts_2d": pts_2d, "pts_3d": pts_3d}
-        write_files(out, group, f"{face}_{k}", jpeg(picture), both, parameters(fit, turn, pts_2d))
+        picture, pts_2d, pts_3d = turn_photo(photo, fit, turn, surface)
+        jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+        params = {
+            "pt2d": pts_2d.T,
+            "roi": np.r_[pts_2d.min(0), pts_2d.max(0)][None],
+            "Pose_Para": np.array([[*angles(turn), *fit.origin, 0, fit.scale]]),
+        }
+        write_files(out, group, f"{face}_{k}", jpeg, {"pts_2d": pts_2d, "pts_3d": pts_3d}, params)
     return variants
 
 
 def turn_faces(photos, out, variants, seed):
-    """Write the variants of photos (find_photos) into a new folder, whole or not at all.
+    """Writes the variants of photos, as find_photos returns them, into a new folder, whole or not at all.
 
-    Returns: number of pictures written; of photos turned too far; of those that have something wrong, which is said.
-    Raises ValueError if there is no picture, and OSError if they cannot be written.
+    Returns:
+        (number of pictures written; of photos turned too far; of those with something wrong, which is reported).
+
+    Raises:
+        UserError: no photo can be turned, or the folder cannot be written.
     """
     with whole_folder(out) as partial:
         for group in {group for group, _, _ in photos}:
             (partial / group).mkdir()
             (partial / "landmarks" / group).mkdir(parents=True)
-        cv2.setNumThreads(1)  # a worker for each core; and a fork does not copy OpenCV's threads: workers would hang
+        cv2.setNumThreads(1)  # each core has a worker; and a fork does not copy OpenCV's threads: workers would hang
         prior()  # before the fork, so that the workers share it
         jobs = [(partial, *photo, variants, seed) for photo in photos]
-        with defer_signals():  # until the workers do not take a signal for theirs
+        with defer_signals():  # the workers must not start with our handlers
             pool = multiprocessing.Pool(CORES, follow_parent)
         with pool:
-            faces = tqdm(pool.imap(turn_face, jobs, chunksize=4), total=len(jobs), unit="photo", disable=None)
-            done = list(faces)
-        wrong = [answer for answer in done if isinstance(answer, str) and answer != "far"]
+            answers = pool.imap(turn_face, jobs, chunksize=4)
+            answers = list(tqdm(answers, total=len(jobs), unit="photo", disable=None))
+        wrong = [answer for answer in answers if isinstance(answer, str)]
         for line in wrong:
             print(f"{line}; left out", file=sys.stderr)
-        written, far = sum(answer for answer in done if isinstance(answer, int)), done.count("far")
+        written, far = sum(answer for answer in answers if isinstance(answer, int)), answers.count(None)
         if not written:
-            raise UserError(f"none of {len(photos)} photos can be turned: {far} look too far aside already")
+            raise UserError(f"none of {len(photos)} photos can be turned: {far} are turned too far already")
     return written, far, len(wrong)
 
 
@@ -250,21 +255,27 @@ def turn_faces(photos, out, variants, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data", type=Path, action="append", required=True, metavar="DIR", help="annotated photos; may be repeated"
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="a folder of annotated photos; may be given several times",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--variants", type=int, default=4, help="turned pictures of each photo (4)")
     parser.add_argument("--seed", type=int, default=0, help="of the poses (0)")
     args = parser.parse_args()
     if not 1 <= args.variants <= 99:
-        parser.error(f"--variants must be 1 to 99, found {args.variants}")
+        parser.error(f"argument --variants: {args.variants} is not in 1..99")
     if args.seed < 0:
-        parser.error(f"--seed must be 0 or more, found {args.seed}")
+        parser.error(f"argument --seed: {args.seed} is below 0")
     if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
         raise UserError(f"{args.out} exists: name a new folder with --out")
+    print(f"turning the faces of {', '.join(map(str, args.data))}, on {CORES} CPU cores")
     photos = find_photos(args.data)
     written, far, wrong = turn_faces(photos, args.out.resolve(), args.variants, args.seed)
-    print(f"{far} photos left out as they are turned over {FARTHEST} degrees, {wrong} for what is wrong with them")
+    print(f"{far} photos left out as they are turned over {FARTHEST} degrees, {wrong} because of their files")
     print(f"{written} pictures of {written // args.variants} faces in {args.out}")
     options = "".join(f" --data {shlex.quote(str(folder))}" for folder in [*args.data, args.out])
     print(f"next: python prepare_tfrecords.py{options}")

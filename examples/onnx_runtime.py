@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import onnxruntime
 
-session = onnxruntime.InferenceSession("landmark.onnx")
+session = onnxruntime.InferenceSession("models/landmark.onnx")
 
 crop = cv2.imread("images/astronaut.jpg")  # BGR, cut around the face
 height, width = crop.shape[:2]

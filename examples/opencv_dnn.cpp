@@ -4,7 +4,7 @@
 #include <opencv2/imgcodecs.hpp>
 
 int main() {
-    cv::dnn::Net net = cv::dnn::readNetFromTensorflow("landmark.pb");
+    cv::dnn::Net net = cv::dnn::readNetFromTensorflow("models/landmark.pb");
     cv::Mat crop = cv::imread("images/astronaut.jpg");  // BGR, cut around the face
     net.setInput(cv::dnn::blobFromImage(crop, 1.0, cv::Size(128, 128)));  // no mean, no scale, no channel swap
     cv::Mat points = net.forward().reshape(1, 68);

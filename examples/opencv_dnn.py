@@ -1,6 +1,6 @@
 import cv2
 
-net = cv2.dnn.readNetFromTensorflow("landmark.pb")
+net = cv2.dnn.readNetFromTensorflow("models/landmark.pb")
 
 crop = cv2.imread("images/astronaut.jpg")  # BGR, cut around the face
 height, width = crop.shape[:2]

@@ -3,7 +3,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 graph_def = tf.GraphDef()
-with open("landmark.pb", "rb") as file:
+with open("models/landmark.pb", "rb") as file:
     graph_def.ParseFromString(file.read())
 with tf.Graph().as_default() as graph:
     tf.import_graph_def(graph_def, name="")

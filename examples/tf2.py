@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-with open("landmark.pb", "rb") as file:
+with open("models/landmark.pb", "rb") as file:
     graph_def = tf.compat.v1.GraphDef.FromString(file.read())
 graph = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
 find_points = graph.prune("Placeholder:0", "fully_connected_9/Relu:0")

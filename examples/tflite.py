@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-interpreter = tf.lite.Interpreter("landmark.tflite")  # or that of the package ai_edge_litert
+interpreter = tf.lite.Interpreter("models/landmark.tflite")  # or that of the package ai_edge_litert
 (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
 interpreter.allocate_tensors()  # for many faces: resize_tensor_input(source["index"], [32, 128, 128, 3]) before it
 

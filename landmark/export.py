@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import re
 from collections import namedtuple
 from itertools import islice
 from pathlib import Path
@@ -159,7 +160,25 @@ def to_onnx(pb, path, _):
 
     definition = tf.GraphDef.FromString(Path(pb).read_bytes())
     model, _ = tf2onnx.convert.from_graph_def(definition, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME])
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(_number_names(model).SerializeToString())
+
+
+def _number_names(model):
+    """An ONNX model whose generated names, NAME__123, are numbered in order: tf2onnx numbers them anew each time."""
+    names = {}
+
+    def number(name):
+        return names.setdefault(name, re.sub(r"__\d+", "", name) + f"__{len(names)}") if "__" in name else name
+
+    for node in model.graph.node:
+        for tensors in node.input, node.output:
+            tensors[:] = map(number, tensors)
+        node.name = number(node.name)
+    for constant in model.graph.initializer:
+        constant.name = number(constant.name)
+    model.graph.initializer.sort(key=lambda constant: constant.name)
+    del model.graph.value_info[:]
+    return model
 
 
 def write_checked(output, form, source, calibration, faces, expected, write):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -145,7 +146,7 @@ def default_model():
     """The Path of the user's own landmark.pb, or of the one in models/, which is then said."""
     if OWN_MODEL.exists():
         return OWN_MODEL
-    print(f"no {OWN_MODEL} here: using {SHIPPED_MODEL}")
+    print(f"no {OWN_MODEL} here: using {os.path.relpath(SHIPPED_MODEL)}")
     return SHIPPED_MODEL
 
 

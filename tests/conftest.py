@@ -1,10 +1,14 @@
-"""What the tests share: a small data set in the 300W_LP layout, runs of the scripts, live checkpoints."""
+"""What the tests share: a small data set in the layout of 300W_LP, runs of the scripts, checkpoints without zeros."""
+
+# First: TensorFlow and OpenCV read their settings as they are imported.
+from landmark.startup import SETTINGS
+
+# isort: split
 
 import fcntl
 import importlib
 import math
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -19,12 +23,15 @@ import scipy.io
 import tensorflow.compat.v1 as tf
 
 REPO = Path(__file__).resolve().parents[1]
-ENVIRONMENT = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPO)}
+# For scripts that run in a process of their own: without the settings made by the import above, as they make their own.
+OURS = {*SETTINGS, "OPENCV_IO_MAX_IMAGE_PIXELS"}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in OURS}
+ENVIRONMENT |= {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPO)}
 
-# A shell's background jobs ignore Ctrl-C, and what they start would too.
+# A shell's background jobs ignore Ctrl-C, and so would the processes that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# SPEC 4 by hand: kernel side, channels in, channels out of Conv ... Conv_16
+# The original network, from the table in landmark/README.md: kernel side, channels in and out of Conv ... Conv_16,
 CONVOLUTIONS = [
     (3, 3, 32),
     (1, 32, 8), (3, 8, 8), (1, 8, 64), (1, 32, 64),
@@ -32,21 +39,21 @@ CONVOLUTIONS = [
     (1, 128, 32), (3, 32, 32), (1, 32, 256), (1, 128, 256),
     (1, 256, 64), (3, 64, 64), (1, 64, 512), (1, 256, 512),
 ]  # fmt: skip
-# and inputs, outputs of fully_connected ... fully_connected_9
+# and inputs and outputs of fully_connected ... fully_connected_9.
 FULLY_CONNECTED = [
     (64, 4), (4, 64), (128, 8), (8, 128), (256, 16), (16, 256), (512, 32), (32, 512), (512, 1024), (1024, 136),
 ]  # fmt: skip
 
 
 def call(script, *arguments):
-    """The script's main(), in this process."""
+    """Runs a script's main() in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
         importlib.import_module(script).main()
 
 
 def names_in(folder):
-    """What a user sees in a folder."""
+    """The names that a user sees in a folder."""
     return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
 
 
@@ -56,7 +63,7 @@ def numbered(name, i):
 
 @pytest.fixture(scope="session")
 def spec_shapes():
-    """Name -> shape of the 105 variables, in creation order: each block's convolutions, then its squeeze."""
+    """Name -> shape of the original's 105 variables, in creation order: each block's convolutions, then its squeeze."""
     shapes = {}
 
     def conv(i):
@@ -82,7 +89,7 @@ def spec_shapes():
 
 @pytest.fixture(scope="session")
 def live_values(spec_shapes):
-    """Values for the 105 variables with nothing at zero or one, under which most of the 136 outputs are in 0..1."""
+    """Values of the original's 105 variables, none of them all zeros or ones; most of the 136 outputs are in 0..1."""
     rng = np.random.default_rng(7)
     values = {}
     for name, shape in spec_shapes.items():
@@ -101,7 +108,7 @@ def live_values(spec_shapes):
 
 @pytest.fixture(scope="session")
 def save_variables():
-    """save_variables(values, prefix, step=None): a checkpoint made without senet.py. Returns its path."""
+    """save_variables(values, prefix, step=None): writes a checkpoint without senet.py; returns its path."""
 
     def save(values, prefix, step=None, latest_filename="checkpoint"):
         with tf.Graph().as_default(), tf.Session() as session:
@@ -120,8 +127,8 @@ def live_checkpoint(tmp_path_factory, live_values, save_variables):
 
 @pytest.fixture(scope="session")
 def check_plain():
-    """check_plain(definition): a GraphDef holds only what every reader knows, or the test fails."""
-    # The ops, each with the only attributes that TensorFlow 1.4 knew and that have no default.
+    """check_plain(definition): fails unless a GraphDef holds only what every reader knows."""
+    # Each op with the attributes that TensorFlow 1.4 knew and that have no default.
     attributes = {
         "Placeholder": {"dtype", "shape"},
         "Const": {"dtype", "value"},
@@ -140,7 +147,7 @@ def check_plain():
 
 @pytest.fixture(scope="session")
 def run():
-    """run(*arguments): a real python process in the repo; stderr comes without TensorFlow's own log lines."""
+    """run(*arguments): runs Python in a process of its own, in the repository: subprocess.CompletedProcess."""
 
     def run(*arguments, cwd=REPO, timeout=120):
         command = [sys.executable, *map(str, arguments)]
@@ -151,7 +158,7 @@ def run():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            errors="surrogateescape",  # names may be any bytes
+            errors="surrogateescape",  # file names can be any bytes
             start_new_session=True,
         ) as process:
             try:
@@ -159,7 +166,6 @@ def run():
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)  # its workers too
                 raise
-        stderr = re.sub(r"^(WARNING: All log messages|[IWE]\d{4} ).*\n", "", stderr, flags=re.MULTILINE)
         return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
     return run
@@ -167,7 +173,7 @@ def run():
 
 @pytest.fixture
 def stop(capsys):
-    """stop(script, *arguments): the exit code with which the script's main() stops, and what it said last."""
+    """stop(script, *arguments): (the exit code with which a script's main() ends, the last line it said)."""
 
     def stop(script, *arguments):
         with pytest.raises(SystemExit) as stopped:
@@ -182,7 +188,7 @@ def stop(capsys):
 
 @pytest.fixture
 def says(stop):
-    """says(script, *arguments): the one line with which the script's main() gives up, status 1."""
+    """says(script, *arguments): the one line with which a script's main() gives up, exit code 1."""
 
     def says(script, *arguments):
         code, message = stop(script, *arguments)
@@ -255,7 +261,7 @@ def write_face(folder, group, stem, seed, points=None, photo=None):
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory, worker_id):
-    """once(make): the folder that make(folder) fills, once for all of pytest's workers."""
+    """once(make): the folder that make(folder) fills, once for all of pytest's workers; named after `make`."""
     own = tmp_path_factory.getbasetemp()
     base = own if worker_id == "master" else own.parent
 
@@ -292,7 +298,7 @@ def make_small_set(folder):
 
 @pytest.fixture(scope="session")
 def records(once, small_set, run):
-    """The folder of the records of small_set, which --data names twice."""
+    """The folder of the records of small_set, which is given to --data twice."""
 
     def make_records(out):
         done = run("prepare_tfrecords.py", "--data", small_set, "--data", small_set / "AFW" / "..", "--out", out)
@@ -303,7 +309,7 @@ def records(once, small_set, run):
 
 @pytest.fixture(scope="session")
 def trained(once, records, run):
-    """20 steps of training: the folder of the checkpoints, and what was printed."""
+    """20 steps of the default training: .models, the folder of its checkpoints, and .stdout."""
 
     def make_trained(folder):
         done = run("train.py", "--data", records, "--models", folder / "models", "--steps", 20, "--batch_size", 4)
@@ -314,15 +320,15 @@ def trained(once, records, run):
     return SimpleNamespace(models=folder / "models", stdout=(folder / "stdout").read_text())
 
 
-NARROW = "--network", "narrow", "--batch_size", 4, "--steps"
+BRIEF = "--network", "original", "--batch_size", 4, "--steps"  # of train.py: the network that is built soonest
 
 
 @pytest.fixture
 def begun(once, records, tmp_path):
-    """The folder, one's own, of a run that `train.py --data records --models begun *NARROW 2` has begun."""
+    """A copy of the folder of a run that `train.py --data records --models begun *BRIEF 2` has begun."""
 
     def make_begun(folder):
-        call("train", "--data", records, "--models", folder / "models", *NARROW, 2)
+        call("train", "--data", records, "--models", folder / "models", *BRIEF, 2)
 
     return shutil.copytree(once(make_begun) / "models", tmp_path / "begun")
 
@@ -350,7 +356,7 @@ def read_records():
 
 @pytest.fixture(scope="session")
 def checkpoint_outputs():
-    """checkpoint_outputs(checkpoint, crops): what the network gives in inference mode, [N, 136]."""
+    """checkpoint_outputs(checkpoint, crops): what the original network returns in inference mode, [N, 136]."""
     from senet import SENet
 
     def outputs(checkpoint, crops):
@@ -364,7 +370,7 @@ def checkpoint_outputs():
 
 @pytest.fixture(scope="session")
 def landmark_pb(once, records, live_checkpoint, run):
-    """The live checkpoint, frozen by freeze_graph.py; landmark.tflite, landmark.onnx and the folder 1 lie beside it."""
+    """landmark.pb of live_checkpoint: its Path; landmark.tflite, landmark.onnx and the SavedModel "1" lie beside it."""
 
     def make_frozen(folder):
         path = folder / "landmark.pb"

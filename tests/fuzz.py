@@ -4,7 +4,7 @@ Usage:
     python tests/fuzz.py                                      # 20,000 MAT files and pictures, 2,000 of each other kind
     python tests/fuzz.py --kind mat --count 500 --seed 1
 
-What fails is kept in fuzz-failures/. The same seed damages the same files in the same way.
+Files that fail are kept in fuzz-failures/. The same seed damages the same files in the same way.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from types import SimpleNamespace
 REPO = Path(__file__).resolve().parents[1]
 sys.path.append(str(REPO))
 
-import landmark  # noqa: E402, F401, I001  sets OpenCV's limits before it is imported
+import landmark.startup  # noqa: E402, F401, I001  first: TensorFlow and OpenCV read their settings as they are imported
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import scipy.io  # noqa: E402
@@ -36,22 +36,24 @@ from conftest import draw_photo, place_points, write_face  # noqa: E402
 from landmark.annotations import find_annotations, read_face  # noqa: E402
 from landmark.augment import augment_batch  # noqa: E402
 from landmark.checkpoints import prefix_of, read_checkpoint  # noqa: E402
-from landmark.export import open_pb  # noqa: E402
-from landmark.files import read_picture  # noqa: E402
-from landmark.formats import FORMATS, LANDMARK_TYPES  # noqa: E402
+from landmark.errors import UserError  # noqa: E402
+from landmark.formats import FORMATS  # noqa: E402
 from landmark.mat import read_mat  # noqa: E402
+from landmark.pictures import read_picture  # noqa: E402
+from landmark.points import LANDMARK_TYPES  # noqa: E402
 from landmark.recipe import DEFAULT  # noqa: E402
-from landmark.records import FEATURES, read_records, to_record  # noqa: E402
+from landmark.records import FEATURES, read_manifest, read_records, to_record  # noqa: E402
+from landmark.runtimes import load_session  # noqa: E402
 from senet import SENet, crops_placeholder  # noqa: E402
 from test_formats import SHARED, write_set  # noqa: E402
 
-SECONDS, MEMORY = 5, 2**31  # of the processor, for one file; bytes
-EDITS = 1, 1, 1, 2, 3, 6  # in one file: few, or nothing gets far
+SECONDS, MEMORY = 5, 2**31  # of processor time for one file; bytes
+EDITS = 1, 1, 1, 2, 3, 6  # of one file: with more of them, little would be read before the first is found
 NUMBERS = 0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 60_000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF  # sizes and signs
 SMALL = SimpleNamespace(photo=lambda seed: draw_photo(seed, 100, 120), points=lambda i: place_points(i, (60, 50), 40))
 
 # make: function of an empty folder that writes whole files there and returns the Paths of those to damage; read:
-# function of such a Path, its folder being the current one, that may raise ValueError and OSError; count: for long.
+# function of such a Path, called in its folder, that may raise UserError; count: how many to damage in a long run.
 Kind = namedtuple("Kind", "make read count")
 
 
@@ -90,7 +92,7 @@ def read_stored_and_upright(path):
 
 
 def make_graphs(folder):
-    def frozen(getter, name, shape, **options):  # a number for each matrix: most of the damage is not among the weights
+    def frozen(getter, name, shape, **options):  # one number for each matrix, so that the damage is not all in weights
         return tf.constant(0.01, shape=shape)
 
     paths = [folder / f"{network}.pb" for network in ("original", "deep")]
@@ -103,11 +105,11 @@ def make_graphs(folder):
 
 
 def run_graph(path):
-    open_pb(path)(np.zeros([1, 128, 128, 3], np.uint8))
+    load_session(path)(np.zeros([1, 128, 128, 3], np.uint8))
 
 
 def make_examples(folder):
-    """Records without their checksums."""
+    """Records without the checksums of the file."""
     for i in range(2):
         write_face(folder, "AFW", f"AFW_{i}_0", i, SMALL.points(i), SMALL.photo(i))
     paths = []
@@ -118,11 +120,11 @@ def make_examples(folder):
 
 
 def train_on_example(path):
-    """Reads a record, its checksums made right, as train.py does: checked, then batched and augmented."""
+    """Reads a record, under correct checksums, as train.py does: it is checked, then batched and augmented."""
     record = path.read_bytes()
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(record)
-    for _ in read_records(path):
+    for _ in read_records([path]):
         parsed = tf.io.parse_example([record], FEATURES)
         augment_batch(DEFAULT, 0, 1000, *(parsed[name].numpy() for name in ("image", "label", "box", "photo")))
 
@@ -136,7 +138,14 @@ def make_records(folder):
 
 
 def read_whole_records(path):
-    list(read_records(path, []))
+    list(read_records([path]))
+
+
+def make_manifest(folder):
+    make_records(folder)
+    shutil.copy(folder / "train.tfrecords", folder / "test.tfrecords")
+    read_manifest(folder)  # writes it
+    return [folder / "records.json"]
 
 
 def make_checkpoint(folder):
@@ -155,10 +164,10 @@ def read_set(path):
     for annotation in find_annotations([Path.cwd()]):
         try:
             read_face(annotation)
-        except ValueError as error:
+        except UserError as error:
             refused.append(str(error))
     if refused:
-        raise ValueError(" ".join(refused))
+        raise UserError(" ".join(refused))
 
 
 def copy_real(folder, *patterns):
@@ -173,6 +182,7 @@ FUZZED = {
     "graph": Kind(make_graphs, run_graph, 2000),
     "records": Kind(make_records, read_whole_records, 2000),
     "example": Kind(make_examples, train_on_example, 2000),
+    "manifest": Kind(make_manifest, lambda path: read_manifest(path.parent), 2000),
     "checkpoint": Kind(make_checkpoint, lambda path: read_checkpoint(prefix_of(str(path))), 2000),
 } | {name: Kind(make_set(name), read_set, 2000) for name in FORMATS}
 
@@ -189,7 +199,7 @@ def damage(data, others, rng):
         rng: random.Random.
 
     Returns:
-        bytes: with other bits, bytes and numbers, pieces that are missing, doubled or from another, an end cut off.
+        bytes: with changed bits, bytes and numbers; with pieces missing, repeated or from another file; or cut short.
     """
     data = bytearray(data)
     for _ in range(rng.choice(EDITS)):
@@ -213,19 +223,19 @@ def damage(data, others, rng):
 
 
 def fuzz(name, count, seed, keep):
-    """Damages files of a kind and reads them, in a process of their own, and in the next where that ends.
+    """Damages files of a kind and reads them in a process of its own; if that dies, another one goes on.
 
     Args:
-        name: of FUZZED.
-        count: of files.
+        name: a name in FUZZED.
+        count: number of files.
         seed: int, of the damage.
-        keep: Path of the folder for those that fail.
+        keep: Path of the folder to keep the failing ones in.
 
     Returns:
-        the number of those.
+        the number of failing ones.
     """
     kind, began = FUZZED[name], time.monotonic()
-    tally = memoryview(mmap.mmap(-1, 24)).cast("Q")  # files begun, read, failed: in memory that the processes share
+    tally = memoryview(mmap.mmap(-1, 24)).cast("Q")  # files begun, read, failed; shared by the processes
     with tempfile.TemporaryDirectory() as folder:
         paths = kind.make(Path(folder).resolve())
         whole = [path.read_bytes() for path in paths]
@@ -262,7 +272,7 @@ def fuzz(name, count, seed, keep):
 
 
 def read_files(read, make, count, tally, fail, folder):
-    """What a process of fuzz does: files from the first that none has begun."""
+    """What a process of fuzz() does, from the first file that no process has begun."""
     os.chdir(folder)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -274,13 +284,13 @@ def read_files(read, make, count, tally, fail, folder):
         tally[0] += 1
         path, before, data = make(i)
         path.write_bytes(data)
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # the signals end the process
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # these signals end the process
         signal.alarm(120 * SECONDS)
         wrong = None
         try:
             read(path)
             tally[1] += 1
-        except (ValueError, OSError) as error:
+        except UserError as error:
             if "\n" in str(error):
                 wrong = f"more than one line: {error}"
         except BaseException:

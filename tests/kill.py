@@ -5,8 +5,8 @@ Usage:
     python tests/kill.py --scripts train.py --moments 5
     python tests/kill.py --signal INT                      # or TERM
 
-After each: no file under a final name is cut, no process is left, and the same command then works. INT and TERM say one
-line, end with 130 and 143, and leave no partial file.
+Afterwards no file under a final name is cut short, no process is left, and the same command works. With INT and TERM a
+script prints one line, exits with 130 or 143, and leaves no partial file.
 """
 
 import argparse
@@ -24,18 +24,21 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 sys.path.append(str(REPO))
 
+import landmark.startup  # noqa: E402, F401, I001  first: TensorFlow and OpenCV read their settings as they are imported
 import cv2  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-from landmark.files import PARTIAL, read_picture  # noqa: E402
-from landmark.inference import load_graph  # noqa: E402
+from conftest import ENVIRONMENT  # noqa: E402
+from landmark.graphs import load_graph  # noqa: E402
 from landmark.mat import read_mat  # noqa: E402
+from landmark.outputs import PARTIAL  # noqa: E402
+from landmark.pictures import read_picture  # noqa: E402
 from landmark.records import read_records  # noqa: E402
 
-# {sample}: faces in the layout of 300W_LP; {records}: of them; {clip}: a video; {out}: where to write.
+# {sample}: faces in the layout of 300W_LP; {records}: their records; {clip}: a video; {out}: where to write.
 COMMANDS = {
     "prepare_tfrecords.py": "--data {sample} --out {out}",
-    "train.py": "--data {records} --models {out} --steps 200 --batch_size 4 --network narrow",
+    "train.py": "--data {records} --models {out} --steps 200 --batch_size 4 --network original",
     "freeze_graph.py": "--checkpoint models/landmark.ckpt --data {records} --output {out}/a.pb --tflite {out}/a.tflite",
     "test_pb.py": "--output {out} --detect --json --images images",
     "test_pb.py --video": "{clip} --output {out} --json",
@@ -46,20 +49,19 @@ COMMANDS = {
 
 
 def start(script, paths):
-    """Starts a script's command in a process group of its own: subprocess.Popen."""
+    """Starts a script's command in a process group of its own; returns its subprocess.Popen."""
     arguments = f"{script} {COMMANDS[script]}".format(**paths).split()
     Path(paths["out"]).mkdir(exist_ok=True)
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, *arguments], cwd=REPO, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True
+        [sys.executable, *arguments], cwd=REPO, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True, start_new_session=True
     )
 
 
 def stop(process, number):
-    """Sends a signal to a process, Ctrl-C to its group as a terminal does, and waits for its end.
+    """Sends a signal to a process, SIGINT to its whole group as a terminal does, and waits for its end.
 
     Returns:
-        (exit code, last line that it said on stderr).
+        (exit code, the last line on its stderr).
     """
     if process.poll() is None:
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
@@ -73,7 +75,7 @@ def stop(process, number):
 
 
 def is_group_alive(group):
-    """Whether a process of a group runs."""
+    """Whether any process of a group is running."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, of = path.read_text().rpartition(")")[2].split()[:3]
@@ -85,7 +87,7 @@ def is_group_alive(group):
 
 
 def check_files(folder):
-    """That every file under a final name is whole, whatever it is."""
+    """Asserts that every file under a final name is whole, whatever it is."""
     for path in Path(folder).rglob("*"):
         if path.is_dir() or any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
@@ -120,12 +122,12 @@ CHECKS = {
     ".pb": load_graph,
     ".png": read_picture,
     ".tflite": lambda path: tf.lite.Interpreter(str(path)).allocate_tensors(),
-    ".tfrecords": lambda path: list(read_records(path)),
+    ".tfrecords": lambda path: list(read_records([path])),
 }
 
 
 def check_left(folder, number, code, said):
-    """That what a signal left is as it should be."""
+    """Asserts that a signal, `number`, left nothing half-written, and all else but SIGKILL one line: `said`."""
     check_files(folder)
     if number != signal.SIGKILL:
         assert code == 128 + number, f"exit code {code}: {said}"
@@ -134,7 +136,7 @@ def check_left(folder, number, code, said):
 
 
 def prepare(folder):
-    """What the commands read: dict of their placeholders, but for out."""
+    """Makes what the commands read: dict of their placeholders, all but {out}."""
     sample, records = folder / "sample", folder / "records"
     commands = f"data/make_sample.py --out {sample} --faces 12", f"prepare_tfrecords.py --data {sample} --out {records}"
     for command in commands:
@@ -173,12 +175,12 @@ def main():
                 time.sleep(moment)
                 where = f"{script:22} {args.signal:4} at {moment:5.2f} of {took:5.2f} s"
                 code, said = stop(process, number)
-                if code == 0:  # it had ended
+                if code == 0:  # it had ended before
                     continue
                 check_left(paths["out"], number, code, said)
                 again = start(script, paths)
                 _, stderr = again.communicate()
-                assert again.returncode == 0 or "exists" in stderr, f"{where}: {stderr}"  # it had just ended
+                assert again.returncode == 0 or "exists" in stderr, f"{where}: {stderr}"  # it had ended just before
                 check_files(paths["out"])
                 print(where if number == signal.SIGKILL else f"{where}: {said}", flush=True)
 

@@ -1,10 +1,10 @@
-"""Trains for long on a small file, and looks whether memory and open files stay level.
+"""Trains for many steps on a few faces, and checks that memory and the number of open files stay level.
 
 Usage:
-    python tests/long_run.py                  # 20,000 steps: some ten minutes on 2 cores
+    python tests/long_run.py                  # 20,000 steps: about ten minutes on 2 cores
     python tests/long_run.py --steps 2000
 
-Ends with 1 where, from a tenth of the steps on, memory grew by over 5% or more files were open.
+Exits with 1 if, after the first tenth of the steps, memory grew by over 5% or more files were open.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def main():
             write_face(Path(folder) / "data", "AFW", f"AFW_{i}_0", i, place_points(i))
         prepare = [sys.executable, "prepare_tfrecords.py", "--data", f"{folder}/data", "--out", folder]
         subprocess.run(prepare, cwd=REPO, env=ENVIRONMENT, check=True, capture_output=True)
-        train = f"train.py --data {folder} --models {folder}/models --network narrow --batch_size 1 --steps {steps}"
+        train = f"train.py --data {folder} --models {folder}/models --network original --batch_size 1 --steps {steps}"
         run = [sys.executable, *train.split()]
         seen = []
         with subprocess.Popen(run, cwd=REPO, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
@@ -39,7 +39,7 @@ def main():
                     print("step {:,}: {:.0f} MB, {} open files".format(*seen[-1]), flush=True)
         assert process.returncode == 0 and seen[-1][0] >= 0.9 * steps
         _, memory, files = next(at for at in seen if at[0] >= steps / 10)
-        print(f"from step {steps // 10:,} on: memory {seen[-1][1] / memory - 1:+.1%}, files {seen[-1][2] - files:+}")
+        print(f"since step {steps // 10:,}: memory {seen[-1][1] / memory - 1:+.1%}, files {seen[-1][2] - files:+}")
         sys.exit(seen[-1][1] > 1.05 * memory or seen[-1][2] > files)
 
 

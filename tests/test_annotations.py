@@ -12,18 +12,18 @@ from landmark.recipe import DEFAULT
 REAL = REPO / "../shared/300W_LP"
 
 
-def test_one_face_in_ten_is_for_testing_whatever_the_order():
+def test_one_face_in_ten_is_for_testing_in_any_order():
     stems = [f"{group}/LFPW_image_train_{i:04}" for i in range(200) for group in ("LFPW", "LFPW_Flip")]
     faces = [Annotation(f"{stem}_{variant}", None, None, "300W_LP") for stem in stems for variant in range(3)]
-    sides = dict(zip(faces, split_faces(faces), strict=True))
-    assert sum(sides.values()) == 20 * 2 * 3
-    held_out = {face.name.partition("/")[2].rpartition("_")[0] for face, side in sides.items() if side}
+    is_test = dict(zip(faces, split_faces(faces), strict=True))
+    assert sum(is_test.values()) == 20 * 2 * 3
+    held_out = {face.name.partition("/")[2].rpartition("_")[0] for face, test in is_test.items() if test}
     assert len(held_out) == 20
-    assert dict(zip(faces[::-1], split_faces(faces[::-1]), strict=True)) == sides
+    assert dict(zip(faces[::-1], split_faces(faces[::-1]), strict=True)) == is_test
 
 
 @pytest.mark.parametrize("centre, side", [((700, 500), 90), ((700, 500), 500), ((120, 900), 400)])
-def test_a_large_photo_is_cut_to_what_augmentation_reaches(centre, side, tmp_path, make):
+def test_a_large_photo_is_cut_to_what_augmentation_can_reach(centre, side, tmp_path, make):
     photo, points = 100 + make.photo(1, 1000, 1400) // 2, make.points(2, centre, side)
     make.face(tmp_path, "SET", "a_0", 0, points, photo)
     photo = cv2.imread(str(tmp_path / "SET/a_0.jpg"))
@@ -32,11 +32,10 @@ def test_a_large_photo_is_cut_to_what_augmentation_reaches(centre, side, tmp_pat
     stored = cv2.imdecode(np.frombuffer(face.photo, np.uint8), cv2.IMREAD_COLOR)
     assert max(stored.shape) <= STORED_SIDE and len(face.photo) < 50_000
     kept = to_photo(face.label.reshape(68, 2), face.box)
-    for seed in range(8):  # 3 standard deviations are the furthest
-        moves = DEFAULT.turn, DEFAULT.shake, 0, np.random.default_rng(seed)
-        crop, moved = move_face(photo, points, crop_box(points), *moves)
-        moves = DEFAULT.turn, DEFAULT.shake, 0, np.random.default_rng(seed)
-        other, from_record = move_face(stored, kept, face.box, *moves)
+    for seed in range(8):  # draws are cut off at 3 standard deviations
+        moves = DEFAULT.rotation_std, DEFAULT.box_jitter, 0
+        crop, moved = move_face(photo, points, crop_box(points), *moves, np.random.default_rng(seed))
+        other, from_record = move_face(stored, kept, face.box, *moves, np.random.default_rng(seed))
         np.testing.assert_allclose(from_record, moved, atol=0.02)  # boxes have whole pixels
         assert np.abs(crop.astype(int) - other).mean() < 4
         assert ((other == 0).all(-1) <= (cv2.erode(crop, np.ones([9, 9])) == 0).all(-1)).all()
@@ -47,9 +46,10 @@ def test_real_faces_are_all_found_and_split_by_face():
     faces = find_annotations([REAL])
     assert len(faces) == len(list(REAL.glob("landmarks/*/*_pts.mat"))) > 0
     names = [face.name for face in faces]
-    test = split_faces(faces)
-    assert 0.08 < np.mean(test) < 0.12
-    people = [
-        {name.rpartition("_")[0] for name, defer_signals in zip(names, test, strict=True) if defer_signals is side} for side in (0, 1)
-    ]
-    assert not people[0] & people[1]
+    is_test = split_faces(faces)
+    assert 0.08 < np.mean(is_test) < 0.12
+    train, test = (
+        {name.rpartition("_")[0] for name, each in zip(names, is_test, strict=True) if each is split}
+        for split in (False, True)
+    )
+    assert train and test and not train & test

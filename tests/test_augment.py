@@ -8,7 +8,7 @@ from landmark.recipe import DEFAULT
 
 
 def test_points_move_with_the_face(make):
-    """White discs at the points of a black photo are found where move_face says the points are."""
+    """White discs drawn at the points of a black photo lie where move_face says the points are."""
     rng = np.random.default_rng(5)
     columns, rows = np.meshgrid(np.linspace(130, 320, 9), np.linspace(120, 330, 8))
     points = np.stack([columns.ravel()[:68], rows.ravel()[:68]], -1)
@@ -17,7 +17,7 @@ def test_points_move_with_the_face(make):
         cv2.circle(photo, (int(x), int(y)), 4, (255, 255, 255), cv2.FILLED)
     turned, off = [], []
     for _ in range(20):
-        crop, moved = move_face(photo, np.trunc(points), (), DEFAULT.turn, DEFAULT.shake, 0, rng)
+        crop, moved = move_face(photo, np.trunc(points), (), DEFAULT.rotation_std, DEFAULT.box_jitter, 0, rng)
         moved = moved * 128 - 0.5 + 0.5 * 128 / 210  # from pixel indices of the photo to those of the crop
         turned.append(np.arctan2(*(moved[8] - moved[0])[::-1]))
         _, _, _, centres = cv2.connectedComponentsWithStats((crop[..., 0] > 110).astype(np.uint8))
@@ -40,7 +40,7 @@ def test_labels_lie_on_the_same_side_of_the_face_in_the_mirror(make):
     np.testing.assert_allclose(back[:, 0] - plain[:, 0], -2 * 0.004 * width, atol=0.01)
 
 
-def test_a_jaw_without_labels_stays_without_and_moves_no_other_point(make):
+def test_a_jaw_without_labels_gets_none_and_moves_no_other_point(make):
     points = make.points(2)
     box = crop_box(points)
     unlabelled = points.copy()
@@ -49,13 +49,13 @@ def test_a_jaw_without_labels_stays_without_and_moves_no_other_point(make):
         crop, moved = move_face(make.photo(3), points, box, 0, 0, 0, np.random.default_rng(seed))
         other, inner = move_face(make.photo(3), unlabelled, box, 0, 0, 0, np.random.default_rng(seed))
         assert np.isnan(inner[:17]).all()
-        np.testing.assert_allclose(inner[17:], moved[17:], atol=0.03)  # the box has whole pixels
+        np.testing.assert_allclose(inner[17:], moved[17:], atol=0.03)  # boxes are in whole pixels
         assert np.abs(crop.astype(int) - other).mean() < 12
     _, turned = move_face(make.photo(3), unlabelled, box, 12, 0.05, 0.004, np.random.default_rng(0))
     assert np.isfinite(turned[17:]).all()
 
 
-def test_augmentation_is_the_seeds_and_steps_and_starts_from_nothing(records):
+def test_augmentation_depends_on_seed_and_step_and_starts_with_mirroring_alone(records):
     faces = []
     for record in tf.io.tf_record_iterator(str(records / "test.tfrecords")):
         feature = tf.train.Example.FromString(record).features.feature
@@ -74,14 +74,14 @@ def test_augmentation_is_the_seeds_and_steps_and_starts_from_nothing(records):
             expected = true.reshape(68, 2)
             if mirrored:
                 expected = expected[MIRROR] * [-1, 1] + [1, 0]
-            np.testing.assert_allclose(label.reshape(68, 2), expected, atol=0.03)  # the box has whole pixels
+            np.testing.assert_allclose(label.reshape(68, 2), expected, atol=0.03)  # boxes are in whole pixels
     for one, other in zip(augment(1, 5000), augment(1, 5000), strict=True):
         np.testing.assert_array_equal(one, other)
     for seed, step in (2, 5000), (1, 5001):
         assert (augment(1, 5000)[1] != augment(seed, step)[1]).any()
 
 
-def test_light_keeps_the_crop_a_crop(make):
+def test_changed_light_leaves_a_recognisable_crop(make):
     rng = np.random.default_rng(0)
     crop = make.photo(3, 128, 128)
     changed = [change_light(crop.copy(), 1, rng) for _ in range(100)]

@@ -4,27 +4,39 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-import tensorflow.compat.v1 as tf
 from conftest import REPO
 
+from landmark.annotations import find_annotations, read_faces
+from landmark.errors import UserError
 from landmark.evaluation import (
     CLOSED,
     OPEN,
     SHAKE,
     SHAKES,
-    Faces,
+    WORST,
+    GroundTruth,
     Prediction,
-    find_folders,
-    find_records,
     measure_gaps,
     measure_groups,
     measure_poses,
     predict_faces,
     shake_box,
 )
-from landmark.inference import landmark_type_of, load_graph
-from landmark.points import nme, turn_back
+from landmark.graphs import landmark_type_of, load_graph
+from landmark.points import LANDMARK_TYPES, nme, turn_back
 from landmark.pose import estimate_pose, estimate_tilt, read_pose, read_yaw
+from landmark.records import read_records as read_faces_of_records
+from landmark.runtimes import load_session
+
+
+def read_folder(folder, landmark_type="pts_2d"):
+    """The annotations of a folder, and their faces: (list of Annotation, list of AnnotatedFace)."""
+    annotations = find_annotations([folder])
+    return annotations, [*read_faces(annotations, landmark_type)]
+
+
+def truth_of(faces):
+    return predict_faces({}, faces, {})[0]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +76,7 @@ def test_results_equal_an_independent_computation(output, records, read_records,
     assert results["shaken"]["faces"] == SHAKES * len(faces)
 
 
-def test_what_is_printed_is_what_is_written(output):
+def test_the_same_numbers_are_printed_and_written(output):
     folder, printed = output
     for name, measures in next(iter(json.loads((folder / "results.json").read_text())["results"].values())).items():
         line = next(line for line in printed.splitlines() if line[:12].rstrip() == name)
@@ -74,26 +86,54 @@ def test_what_is_printed_is_what_is_written(output):
     assert cv2.imread(str(folder / "ced.png")) is not None
 
 
-def test_a_folder_gives_what_its_records_give(tmp_path, small_set, run, records):
-    from_folder = find_folders([small_set], "pts_2d")
-    from_records = find_records([records / "train.tfrecords", records / "test.tfrecords"])
-    at = {name: i for i, name in enumerate(from_records.names)}
-    assert set(at) == set(from_folder.names)
-    order = [at[name] for name in from_folder.names]
-    in_records = list(from_records.read())
-    for face, i in zip(from_folder.read(), order, strict=True):
-        np.testing.assert_array_equal(face.crop, in_records[i].crop)
-    np.testing.assert_array_equal(from_folder.boxes, from_records.boxes[order])
-    np.testing.assert_allclose(from_folder.points, from_records.points[order], atol=1e-3)
+def test_a_folder_gives_the_faces_of_its_records(small_set, records):
+    _, of_folder = read_folder(small_set)
+    of_records = {face.name: face for path in records.glob("*.tfrecords") for face in read_faces_of_records([path])}
+    assert of_records.keys() == {face.name for face in of_folder}
+    of_records = [of_records[face.name] for face in of_folder]
+    for face, other in zip(of_folder, of_records, strict=True):
+        np.testing.assert_array_equal(face.crop, other.crop)
+    one, other = truth_of(of_folder), truth_of(of_records)
+    np.testing.assert_array_equal(one.boxes, other.boxes)
+    np.testing.assert_allclose(one.points, other.points, atol=1e-3)
+
+
+def test_each_face_is_read_once_for_all_models_and_unusable_ones_are_reported(records, capsys):
+    faces = [*read_faces_of_records([records / "train.tfrecords"])]
+    broken = {3: "a.jpg: JPEG is cut short", 40: "b.jpg: empty file"}
+    for number, line in broken.items():
+        faces.insert(number, line)
+    mean = np.mean([face.label for face in faces if not isinstance(face, str)], 0)
+    models = {
+        "mean": lambda crops: np.tile(mean, [len(crops), 1]),
+        "middle": lambda crops: np.full([len(crops), 136], 0.5),
+    }
+    truth, predictions = predict_faces(models, iter(faces), dict.fromkeys(models, "pts_2d"))
+    assert truth.numbers == [number for number in range(len(faces)) if number not in broken]
+    assert truth.names == [faces[number].name for number in truth.numbers]
+    said = capsys.readouterr().err
+    assert all(f"{line}; left out" in said for line in broken.values())
+    assert predictions.keys() == models.keys()
+    for prediction in predictions.values():
+        assert prediction.points.shape == truth.points.shape
+        np.testing.assert_array_equal(prediction.errors.box, nme(prediction.points, truth.points, truth.boxes).box)
+        assert len(prediction.shaken.box) == SHAKES * len(truth.names)
+        errors, numbers, crops, points = zip(*prediction.worst, strict=True)
+        assert [*errors] == sorted(prediction.errors.box, reverse=True)[:WORST]
+        for number, crop, shown in zip(numbers, crops, points, strict=True):
+            np.testing.assert_array_equal(crop, faces[truth.numbers[number]].crop)
+            np.testing.assert_array_equal(shown, prediction.points[number])
+    with pytest.raises(UserError, match="none of the faces can be used"):
+        truth_of(broken.values())
 
 
 def test_shaken_crops_lie_where_their_boxes_say(small_set):
-    faces = find_folders([small_set], "pts_2d")
     moved = []
     rng = np.random.default_rng(0)
-    for face, box in zip(faces.read(), faces.boxes, strict=True):
+    for face in read_folder(small_set)[1]:
         crops, boxes = shake_box(face, rng.normal(0, SHAKE, [SHAKES, 4]))
         assert len(crops) == SHAKES
+        box = np.array(face.box)
         moved.append((boxes - box) / np.tile(box[2:] - box[:2], 2))
         picture = cv2.imdecode(np.frombuffer(face.photo, np.uint8), cv2.IMREAD_COLOR)
         padded = np.pad(picture, ((500, 500), (500, 500), (0, 0)))
@@ -105,29 +145,31 @@ def test_shaken_crops_lie_where_their_boxes_say(small_set):
 
 
 def test_pose_from_the_points_is_near_that_of_the_pose_file(sample):
-    faces = find_folders([sample], "pts_2d")
-    for points, annotation in zip(faces.points, faces.annotations, strict=True):
+    annotations, faces = read_folder(sample)
+    truth = truth_of(faces)
+    for points, annotation in zip(truth.points, annotations, strict=True):
         path = annotation.photo.with_suffix(".mat")
         pitch, yaw, roll = np.rad2deg(scipy.io.loadmat(path)["Pose_Para"][0, :3])
         assert read_pose(path) == pytest.approx((yaw, pitch, roll)) and read_yaw(path, points) == pytest.approx(yaw)
         if abs(yaw) < 60:
             turned = (points - points.mean(0)) @ turn_back(90).T
             assert (estimate_tilt(turned) - estimate_tilt(points)) % 360 == pytest.approx(90, abs=1)
-    off = measure_poses(faces.points, faces)
+    off = measure_poses(truth.points, truth, annotations)
     assert max(off["yaw 0-30"] + off["yaw 30-60"]) < 3
     path.unlink()
     assert read_yaw(path, points) == estimate_pose(points)[0]
-    assert np.isfinite([*measure_poses(faces.points, faces).values()]).all()
+    assert np.isfinite([*measure_poses(truth.points, truth, annotations).values()]).all()
     assert np.isnan(estimate_pose(np.zeros((68, 2)))).all()
 
 
 def test_no_face_to_measure_is_one_line(tmp_path, says):
     (tmp_path / "empty").mkdir()
     assert str(tmp_path / "empty") in says("evaluate", "--data", tmp_path / "empty")
-    assert "none.tfrecords" in says("evaluate", "--records", tmp_path / "none.tfrecords")
+    missing = tmp_path / "none.tfrecords"
+    assert f"cannot read {missing}" in says("evaluate", "--records", missing)
 
 
-def test_rows_by_yaw_and_expression_hold_the_faces_they_say(make):
+def test_groups_by_yaw_and_expression_hold_the_faces_they_say(make):
     rng = np.random.default_rng(0)
     points = np.tile(make.points(0), [60, 1, 1]) + rng.normal(0, 0.1, [60, 68, 2])
     points[:, 27], points[:, 33] = (200, 100), (200, 200)
@@ -144,8 +186,8 @@ def test_rows_by_yaw_and_expression_hold_the_faces_they_say(make):
     predicted = points + distances[..., None] * [0.6, 0.8]
     points[3, 45] = points[3, 36]
     errors = nme(predicted, points, boxes)
-    faces = Faces([f"SET/{i}" for i in range(60)], points, boxes, yaws, "pts_2d", None, None)
-    results = measure_groups(Prediction(predicted, errors, errors, []), faces)
+    truth = GroundTruth([f"SET/{i}" for i in range(60)], points, boxes, yaws, [*range(60)])
+    results = measure_groups(Prediction(predicted, errors, errors, []), truth)
     json.dumps(results, allow_nan=False)
     assert [results[f"yaw {name}"]["faces"] for name in ("0-30", "30-60", "60-90")] == [20, 20, 20]
     assert results["eyes closed"]["faces"] == 7 and results["mouth open"]["faces"] == 20
@@ -154,11 +196,11 @@ def test_rows_by_yaw_and_expression_hold_the_faces_they_say(make):
     assert results["jaw"]["faces"] == 50 and results["eyes"]["faces"] == 60
     assert results["jaw"]["nme_box"] > 2 * results["eyes"]["nme_box"]
     points[:, :17] = np.nan
-    assert "jaw" not in measure_groups(Prediction(predicted, errors, errors, []), faces)
+    assert "jaw" not in measure_groups(Prediction(predicted, errors, errors, []), truth)
     assert results["yaws"]["nme_inner"] == pytest.approx(errors.inner.mean())
     assert results["yaws"]["nme_box"] == pytest.approx(errors.box.mean())
     assert results["all"]["nme_mean"] == pytest.approx(np.delete(errors.inter_ocular, 3).mean())
-    np.testing.assert_allclose(errors.box[-10:], errors.inner[-10:])  # no label, no error
+    np.testing.assert_allclose(errors.box[-10:], errors.inner[-10:])  # points without a label do not count
 
 
 @pytest.fixture(scope="module")
@@ -178,20 +220,21 @@ def test_gaps_do_not_depend_on_the_yaw(sample):
         assert np.ptp(lids) < 0.05 and np.ptp(lips) < 0.1
 
 
-@pytest.mark.parametrize("name, kind, other", [("landmark", "pts_2d", "pts_3d"), ("landmark_3d", "pts_3d", "pts_2d")])
-def test_each_shipped_graph_has_the_jaw_of_its_kind(sample, name, kind, other):
-    graph = load_graph(REPO / "models" / f"{name}.pb")
-    assert landmark_type_of(graph) == kind
-    faces = find_folders([sample], kind)
-    with tf.Session(graph=graph) as session:
-        jaws = predict_faces(session, faces).points[:, :17]
-    own, others = (
-        np.linalg.norm(jaws - of.points[:, :17], axis=-1)[faces.yaws > 30].mean()
-        for of in (faces, find_folders([sample], other))
-    )
-    assert own < 0.8 * others
+@pytest.mark.parametrize("name, landmark_type", [("landmark", "pts_2d"), ("landmark_3d", "pts_3d")])
+def test_each_shipped_graph_has_the_jaw_of_its_landmark_type(sample, name, landmark_type):
+    path = REPO / "models" / f"{name}.pb"
+    assert landmark_type_of(load_graph(path)) == landmark_type
+    truths = {each: truth_of(read_folder(sample, each)[1]) for each in LANDMARK_TYPES}
+    faces = read_folder(sample, landmark_type)[1]
+    _, predictions = predict_faces({name: load_session(path)}, faces, {name: landmark_type})
+    errors = {
+        each: np.linalg.norm((predictions[name].points - truth.points)[:, :17], axis=-1)[truth.yaws > 30].mean()
+        for each, truth in truths.items()
+    }
+    own = errors.pop(landmark_type)
+    assert own < 0.8 * min(errors.values())
 
 
-def test_points_of_the_other_kind_are_refused(records, landmark_pb, small_set, says):
+def test_faces_of_another_landmark_type_are_refused(landmark_pb, small_set, says):
     message = says("evaluate", "--pb", landmark_pb, "--data", small_set, "--points", "3d")
     assert f"{landmark_pb} was trained on pts_2d" in message and "pts_3d" in message
