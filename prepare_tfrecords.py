@@ -21,11 +21,13 @@ import argparse
 import contextlib
 import hashlib
 import itertools
+import re
 import shlex
 from pathlib import Path
 
 from landmark.annotations import REAL_SET, SAMPLE_SET, assign_shards, find_annotations, read_faces, split_faces
 from landmark.cli import command
+from landmark.errors import UserError
 from landmark.outputs import Outputs
 from landmark.records import write_records
 
@@ -66,6 +68,15 @@ def name_files(args):
     return numbers, endings, endings[0] if len(endings) == 1 else f"-*-of-{args.shards:05}"
 
 
+def find_other_records(folder, shards):
+    """The record files in a folder that are not of this number of shards, None for files without a number: Paths."""
+    own = f"-of-{shards:05}" if shards else ""
+    ours = re.compile(r"(train|test)(-\d{5}(?P<shards>-of-\d{5}))?\.tfrecords")
+    return [
+        path for path in folder.glob("t*") if (match := ours.fullmatch(path.name)) and (match["shards"] or "") != own
+    ]
+
+
 @command
 def main():
     args = parse_args()
@@ -73,6 +84,8 @@ def main():
     numbers, endings, ending = name_files(args)
     names = ["train{}.tfrecords", "test{}.tfrecords", "records{}.json", "preview{}.png", "skipped{}.txt"]
     outputs = Outputs(dict.fromkeys(args.out / name.format(each) for name in names for each in endings), args.overwrite)
+    if others := sorted(find_other_records(args.out, args.shards)):
+        raise UserError(f"{others[0]} is of other --shards: delete these records, or give another --out")
     annotations = find_annotations(args.data)
     is_test = split_faces(annotations)
     shards = assign_shards(is_test, args.shards or 1)

@@ -5,15 +5,16 @@ Usage:
     python test_pb.py --images ~/crops --output ~/drawn --show     # a folder, pictures, or "~/crops/*.jpg"
     python test_pb.py --detect --images ~/photos         # finds the faces first
     python test_pb.py --detect --images ~/photos --pose --any_angle --score 0.8
-    python test_pb.py --video clip.mov --json            # -> images/out/clip.mp4, clip.csv, clip.json
-    python test_pb.py --camera 0 --show                  # until q or Ctrl-C
+    python test_pb.py --video clip.mov --json            # -> images/out/clip.mp4, clip.csv, clip.json; or several
+    python test_pb.py --camera 0 --show                  # until q or Ctrl-C; or /dev/video1, rtsp://...
 
 Without --detect each picture is taken as a face crop (landmark/README.md, "The crop"). points.csv beside the drawn
 pictures, or the .csv beside the drawn video, has a line for each face: the name of the picture, or the number of the
 frame, from 0; the second in the video at which it is shown; the number of the face; the points, x0 y0 ... x67 y67 in
 pixels of the picture; yaw (to the picture's left), pitch (up) and roll (clockwise) in degrees; the score, 0 to 1, that
-it is a face; spread0 ... spread67, how far apart two crops put each point, in pixels. A picture or frame without a face
-has a line with none of these. The .json (--json) is a list of
+it is a face; spread0 ... spread67, how far apart two crops put each point, in pixels; width and height of the picture.
+Pictures are turned upright as their EXIF orientation says, and so are the points; prepare_tfrecords.py knows. A picture
+or frame without a face has a line with none of these. The .json (--json) is a list of
 
     {"picture": name, "seconds": in the video, null of pictures, "milliseconds": all that was done on it,
      "faces": [{"face": number, "box": [[x, y], 4 of them], "points": [[x, y], 68 of them],
@@ -41,6 +42,7 @@ import json
 import math
 import mimetypes
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -53,6 +55,7 @@ from tqdm import tqdm
 from landmark.cli import command
 from landmark.detectors import YUNET, load_detector
 from landmark.errors import UserError
+from landmark.formats import Folder
 from landmark.graphs import load_graph
 from landmark.inference import MIN_SCORE, FaceFinder, FaceTracker, default_model, find_on_crop
 from landmark.outputs import Outputs
@@ -64,15 +67,15 @@ from landmark.video import Video, write_video
 
 MAX_NAMES = 10  # on a line
 COLUMNS = [f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy"]
-COLUMNS += [*Pose._fields, "score", *(f"spread{i}" for i in range(LANDMARKS))]
+COLUMNS += [*Pose._fields, "score", *(f"spread{i}" for i in range(LANDMARKS)), "width", "height"]
 
 
 @contextlib.contextmanager
 def write_points(outputs, paths):
     """Writes the points of faces to a .csv, and a .json if `paths` has two, each whole or not at all.
 
-    Yields add(picture, shown, faces, seconds): picture is a name or the number of a frame, shown the second in the
-    video or None, faces a list of Face, and seconds the time it took.
+    Yields add(picture, shown, faces, seconds, size): picture is a name or the number of a frame, shown the second in
+    the video or None, faces a list of Face, seconds the time it took, and size (width, height) of the picture.
     """
     entries = []
     with contextlib.ExitStack() as files:
@@ -81,11 +84,13 @@ def write_points(outputs, paths):
         rows = csv.writer(files.enter_context(table))
         rows.writerow(["picture", "seconds", "face", *COLUMNS])
 
-        def add(picture, shown, faces, seconds):
+        def add(picture, shown, faces, seconds, size):
             shown = None if shown is None else round(shown, 4)
             for face in faces:
                 points, spread = ([f"{number:.2f}" for number in row.ravel()] for row in (face.points, face.spread))
-                rows.writerow([picture, shown, face.number, *points, *_angles(face), f"{face.score:.2f}", *spread])
+                rows.writerow(
+                    [picture, shown, face.number, *points, *_angles(face), f"{face.score:.2f}", *spread, *size]
+                )
             if not faces:
                 rows.writerow([picture, shown, None, *[None] * len(COLUMNS)])
             if paths[1:]:
@@ -126,7 +131,7 @@ def draw_faces(picture, faces, pose):
 def draw_picture(find, path, pose):
     """Draws the faces of a picture file that `find`, a function of a picture, returns.
 
-    Returns: (bytes of the drawn file, list of Face, seconds that finding them took).
+    Returns: (bytes of the drawn file, list of Face, seconds that finding them took, (width, height)).
     Raises UserError: it is no picture, or OpenCV cannot draw into one of this size.
     """
     picture, content = read_picture(path)
@@ -143,7 +148,7 @@ def draw_picture(find, path, pose):
     except cv2.error:
         height, width = picture.shape[:2]
         raise UserError(f"OpenCV cannot draw faces into {width}x{height} pixels") from None
-    return content, faces, seconds
+    return content, faces, seconds, picture.shape[1::-1]
 
 
 def draw_pictures(find, targets, outputs, points, pose):
@@ -156,25 +161,29 @@ def draw_pictures(find, targets, outputs, points, pose):
     with write_points(outputs, points) as add:
         for path, target in tqdm(targets.items(), unit="picture", disable=None):
             try:
-                content, faces, seconds = draw_picture(find, path, pose)
+                content, faces, seconds, size = draw_picture(find, path, pose)
             except UserError as error:
                 tqdm.write(f"{path}: {error}; left out", file=sys.stderr)
                 continue
             if not faces:
                 tqdm.write(f"{path}: no face found; written as it is", file=sys.stderr)
+            target.parent.mkdir(parents=True, exist_ok=True)
             with outputs.write(target) as partial:
                 partial.write_bytes(content)
-            add(path.name, None, faces, seconds)
+            add(str(target.relative_to(points[0].parent)), None, faces, seconds, size)
             drawn.append(target)
             times.append(seconds)
             count += len(faces)
         if not drawn:
             raise UserError(f"none of {len(targets)} pictures can be used: {', '.join(map(str, targets))}")
-    return drawn, f"{len(drawn)} pictures in {target.parent}, {count} faces, {1000 * np.median(times):.1f} ms a picture"
+    return (
+        drawn,
+        f"{len(drawn)} pictures in {points[0].parent}, {count} faces, {1000 * np.median(times):.1f} ms a picture",
+    )
 
 
 def draw_video(find_faces, source, target, outputs, points, pose, shown):
-    """Writes a video, from a Path or the number of a camera, with the points of its faces; Ctrl-C, or q in the window
+    """Writes a video, from a Path or a camera (see Video), with the points of its faces; Ctrl-C, or q in the window
     where it is shown, ends it early.
 
     Returns a line that says what was written. Raises UserError, before anything is written, if there is no frame or no
@@ -193,13 +202,16 @@ def draw_video(find_faces, source, target, outputs, points, pose, shown):
             seconds = time.perf_counter() - start
             draw_faces(frame, faces, pose)
             write(frame, video.seconds)
-            add(count, video.seconds, faces, seconds)
+            add(count, video.seconds, faces, seconds, frame.shape[1::-1])
             count += 1
             with_face += bool(faces)
             if shown and show(frame, 1) == ord("q"):
+                video.is_stopped = True
                 break
         if not count:
             raise UserError(f"OpenCV can read no {'camera' if video.is_camera else 'video'} {source}")
+    if video.is_cut(count):
+        print(f"{source} is cut short: only {count} of its {video.length} frames can be read", file=sys.stderr)
     rate = count / (time.perf_counter() - began)
     return f"{count} frames in {target}, {with_face} with a face, {rate:.1f} frames a second"
 
@@ -227,8 +239,8 @@ def parse_args():
     parser.add_argument("--output", type=Path, default=Path("images/out"), metavar="DIR", help="(images/out)")
     whole = parser.add_mutually_exclusive_group()
     whole.add_argument("--detect", action="store_true", help="--images holds whole photos: find the faces first")
-    whole.add_argument("--video", type=Path, metavar="FILE", help="a video in place of --images")
-    whole.add_argument("--camera", type=int, metavar="N", help="a camera in place of --images; 0 is the first")
+    whole.add_argument("--video", type=Path, nargs="+", metavar="FILE", help="videos in place of --images")
+    whole.add_argument("--camera", metavar="N", help="a camera in place of --images: 0 is the first; or a path, a URL")
     parser.add_argument("--detector", metavar="FILE", help=f"{YUNET} (RetinaFace)")
     parser.add_argument("--any_angle", action="store_true", help="search turned copies even where a face is upright")
     parser.add_argument("--score", type=float, metavar="S", help=f"minimum score of a face, 0 to 1 ({MIN_SCORE})")
@@ -237,34 +249,49 @@ def parse_args():
     parser.add_argument("--show", action="store_true", help="show what is drawn in a window")
     parser.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     args = parser.parse_args()
-    args.is_video = bool(args.video) or args.camera is not None
-    args.target = args.output / (f"{args.video.stem}.mp4" if args.video else f"camera{args.camera}.mp4")
+    args.videos = args.video or []  # Paths; or one camera, int or str
+    if args.camera is not None:
+        if re.fullmatch(r"-\d+", args.camera):
+            parser.error(f"--camera {args.camera}: the first camera is 0")
+        args.videos = [int(args.camera) if args.camera.isdecimal() else args.camera]
     for name in "detector", "any_angle", "score":
-        if getattr(args, name) not in (None, False) and not (args.detect or args.is_video):
+        if getattr(args, name) not in (None, False) and not (args.detect or args.videos):
             parser.error(f"--{name} needs --detect, --video or --camera")
     args.score = MIN_SCORE if args.score is None else args.score
     if not 0 <= args.score <= 1:
         parser.error(f"--score {args.score} is not from 0 to 1")
-    args.paths = [] if args.is_video else list_pictures(args.images)
-    if any(args.output.resolve() in (path.parent.resolve(), path.resolve().parent) for path in args.paths):
-        parser.error(f"--output {args.output} would overwrite the pictures in --images")
-    if args.video and args.target.resolve() == args.video.resolve():
-        parser.error(f"--output {args.output} would overwrite {args.video}")
+    args.targets = {} if args.videos else list_pictures(args.images, args.output)
+    args.targets |= {source: args.output / f"{name_video(source)}.mp4" for source in args.videos}
+    for path, target in args.targets.items():
+        if isinstance(path, Path) and target.resolve() in (path.resolve(), path.parent.resolve() / path.name):
+            parser.error(f"--output {args.output} would overwrite {path}")
+    if len({*args.targets.values()}) < len(args.targets):
+        parser.error("two of the files have the same name: give each folder an --output of its own")
     return args
 
 
-def list_pictures(images):
-    """The pictures, list of Path, in folders and files (Paths, also with * and ?); other files are reported.
+def name_video(source):
+    """The name of the drawn video of a Path, the number of a camera, or its path or URL."""
+    if isinstance(source, Path):
+        return source.stem
+    return f"camera{source}" if isinstance(source, int) else re.sub(r"\W+", "_", source.rpartition("@")[2]).strip("_")
+
+
+def list_pictures(images, output):
+    """The pictures in folders and files (Paths, also with * and ?), also in folders below: dict of Path to the Path in
+    the folder `output` to draw it to, as far below as it lies. Other files are reported.
 
     Raises UserError if there is no such folder or file, or no picture among them.
     """
     files = {}
     for path in images:
-        found = path.iterdir() if path.is_dir() else [path] if path.exists() else map(Path, glob.glob(str(path)))
-        found = sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+        found = [path] if path.is_file() else map(Path, sorted(glob.glob(str(path))))
+        if path.is_dir():
+            found = [file for file in Folder(path).files if output.resolve() not in file.resolve().parents]
+        found = {file: output / (file.relative_to(path) if path.is_dir() else file.name) for file in found}
         if not found:
             raise UserError(f"no pictures in {path}" if path.is_dir() else f"no folder or picture {path}")
-        files |= dict.fromkeys(found)
+        files |= found
     pictures = [file for file in files if cv2.haveImageReader(os.fsencode(file))]
     if not pictures:
         raise UserError(f"none of {len(files)} files in {', '.join(map(str, images))} is a picture that OpenCV reads")
@@ -273,29 +300,29 @@ def list_pictures(images):
     if others:
         more = f" and {len(others) - MAX_NAMES} more" if len(others) > MAX_NAMES else ""
         print(f"no pictures that OpenCV reads, left out: {', '.join(others[:MAX_NAMES])}{more}", file=sys.stderr)
-    return pictures
+    return {file: files[file] for file in pictures}
 
 
-def list_outputs(args):
-    """(dict of each picture's Path to that of its drawing; Paths of the tables; the sources of all, for Outputs)."""
-    targets = {path: args.output / path.name for path in args.paths}
-    tables = [args.target.with_suffix(".csv") if args.is_video else args.output / "points.csv"]
-    tables += [tables[0].with_suffix(".json")] * args.json
-    if args.is_video:
-        made_of = f"camera {args.camera}" if args.video is None else str(args.video.resolve())
-        return targets, tables, dict.fromkeys([args.target, *tables], made_of)
-    sources = {target: str(path.resolve()) for path, target in targets.items()}
-    if len(sources) < len(targets):
-        raise UserError("two pictures in --images have the same name: give each folder an --output of its own")
-    folders = ", ".join(sorted({str(path.resolve().parent) for path in args.paths}))
-    return targets, tables, sources | dict.fromkeys(tables, folders)
+def tables_of(args, target):
+    """The Paths of the .csv, and of the .json with --json, beside a drawn video, or of all drawn pictures."""
+    path = target.with_suffix(".csv") if args.videos else args.output / "points.csv"
+    return [path, path.with_suffix(".json")] if args.json else [path]
+
+
+def list_sources(args):
+    """What each output is made of, for Outputs: dict of its Path to a str."""
+    sources = {}
+    folders = ", ".join(sorted({str(path.resolve().parent) for path in args.targets})) if not args.videos else ""
+    for path, target in args.targets.items():
+        sources[target] = str(path.resolve()) if isinstance(path, Path) else f"camera {path}"
+        sources |= dict.fromkeys(tables_of(args, target), folders or sources[target])
+    return sources
 
 
 @command
 def main():
     args = parse_args()
-    targets, tables, sources = list_outputs(args)
-    outputs = Outputs(sources, args.overwrite)
+    outputs = Outputs(list_sources(args), args.overwrite)
     model = args.pb or default_model()
     print(f"finding points with {model}, on {describe_device()}")
     with contextlib.ExitStack() as stack:
@@ -306,17 +333,19 @@ def main():
         predict = loader_for(model, load_in_session)(model)
         predict(np.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8))  # the first run plans the graph
         find = functools.partial(find_on_crop, predict)
-        if args.detect or args.is_video:
+        if args.detect or args.videos:
             find = FaceFinder(predict, load_detector(args.detector), args.any_angle, args.score)
         args.output.mkdir(parents=True, exist_ok=True)
-        if args.is_video:
-            source = args.camera if args.video is None else args.video
-            drawn, done = [], draw_video(find, source, args.target, outputs, tables, args.pose, args.show)
-        else:
-            drawn, done = draw_pictures(find, targets, outputs, tables, args.pose)
-    print(f"{done}\nthe points are in {' and '.join(map(str, tables))}")
-    for path in drawn if args.show else []:
-        show(read_picture(path)[0])
+        for source in args.videos:
+            target = args.targets[source]
+            done = draw_video(find, source, target, outputs, tables_of(args, target), args.pose, args.show)
+            print(f"{done}; the points are in {' and '.join(map(str, tables_of(args, target)))}")
+        if not args.videos:
+            tables = tables_of(args, args.output)
+            drawn, done = draw_pictures(find, args.targets, outputs, tables, args.pose)
+            print(f"{done}; the points are in {' and '.join(map(str, tables))}")
+            for path in drawn if args.show else []:
+                show(read_picture(path)[0])
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ from landmark.cli import command
 from landmark.cluster import Cluster, find_cluster
 from landmark.errors import UserError
 from landmark.recipe import RECIPES
-from landmark.records import SPLITS, check_records, find_record_files, read_batches, read_manifest
+from landmark.records import SPLITS, check_labels, check_records, find_record_files, read_batches, read_manifest
 from landmark.training import LOSSES, add_test_set, draw_test_crops, heat_map_loss, is_finite, measure
 from senet import BATCH_NORM_DECAY, DEFAULT_NETWORK, NETWORKS, SENet, add_live_start, is_fully_connected
 
@@ -153,6 +153,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     # Data
     cluster = cluster or Cluster()
     manifest = read_manifest(data)
+    check_labels(manifest.labelled, manifest.train, manifest.landmark_type)
     train_paths, test_paths = (find_record_files(data, split) for split in SPLITS)
     last, best = (find_whole(models, name) for name in (LAST, BEST))
     run = describe_run(recipe, network, manifest, steps, batch_size, seed)

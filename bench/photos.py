@@ -61,16 +61,10 @@ def find_photos(folder, most):
 
 
 def find_turned(find_faces, photos, angle):
-    """Finds the faces in photos that are turned clockwise.
+    """Finds the faces in photos, as of find_photos, that are turned clockwise by `angle` degrees, with a FaceFinder.
 
-    Args:
-        find_faces: FaceFinder.
-        photos: as find_photos returns them.
-        angle: degrees.
-
-    Returns:
-        (error of each true face, NME over its box of the inner points, NaN if it is not found; number of other finds;
-        seconds of each photo).
+    Returns: (error of each true face, NME over its box of the inner points, NaN if it is not found; number of other
+        finds; seconds of each photo).
     """
     errors, others, seconds = [], 0, []
     for path, points in tqdm(photos, f"{angle}", unit="photo", disable=None, leave=False):

@@ -201,7 +201,8 @@ def bench_recipe(records):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_SET, metavar="DIR", help=f"({REAL_SET})")
-    parser.add_argument("--network", nargs="*", choices=NETWORKS, help="measure these networks instead (all)")
+    text = f"measure networks instead, these of {', '.join(NETWORKS)} (all)"
+    parser.add_argument("--network", nargs="*", choices=NETWORKS, metavar="NAME", help=text)
     args = parser.parse_args()
     print(f"measuring {'the recipe' if args.network is None else 'networks'} on {args.data}, on {describe_device()}")
     annotations = find_annotations([args.data])

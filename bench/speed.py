@@ -5,44 +5,48 @@ Usage:
     python bench/speed.py --data ~/300W_LP
     python bench/speed.py --data ~/300W_LP --loaders   # instead: landmark.pb in other programs, beside dlib's 68 points
 
-Takes about five minutes, the second two; leave the machine alone meanwhile.
+Takes about five minutes, with --loaders two; leave the machine alone meanwhile.
 """
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from landmark.startup import CORES  # first: TensorFlow reads its settings as it is imported
+
+# isort: split
 
 import argparse
 import collections
 import concurrent.futures
 import functools
 import importlib.metadata
-import math
 import multiprocessing
-import os
 import platform
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from landmark.annotations import CORES, REAL_SET, SAMPLE_SET, find_annotations, read_face, read_faces, split_faces  # noqa: E402
-from landmark.augment import augment_batch  # noqa: E402
-from landmark.cli import command  # noqa: E402
-from landmark.export import FORMATS, open_pb  # noqa: E402
-from landmark.inference import default_pb, load_graph  # noqa: E402
-from landmark.points import IMAGE_SIZE, LANDMARKS  # noqa: E402
-from landmark.recipe import DEFAULT, ORIGINAL  # noqa: E402
-from landmark.records import read_batches, to_record, write_records  # noqa: E402
-from landmark.training import add_training  # noqa: E402
-from senet import DEFAULT_NETWORK, SENet  # noqa: E402
+from landmark.annotations import REAL_SET, SAMPLE_SET, find_annotations, read_face, read_faces, split_faces
+from landmark.augment import augment_batch
+from landmark.cli import command
+from landmark.export import FORMATS
+from landmark.inference import default_model
+from landmark.points import IMAGE_SIZE, LANDMARKS
+from landmark.recipe import DEFAULT, ORIGINAL
+from landmark.records import read_batches, to_record, write_records
+from landmark.runtimes import load_opencv, load_session
+from senet import DEFAULT_NETWORK, SENet
+from train import add_training
 
 BATCH = 32
-STEPS = 10**6  # of the run that a step is timed in
+STEPS = 10**6  # of the whole run, for its learning rate
 WARM_STEPS, WINDOW_STEPS, WINDOWS = 10, 12, 9
 READ_STEPS = 60
 ROUNDS = 3
@@ -52,7 +56,7 @@ ROUNDS = 3
 
 
 def original_input(paths):
-    """The original design's input: queue runners; each batch is fetched into Python, to be fed back."""
+    """A batch of the original design's input, by queue runners: each is fetched into Python and fed back."""
     _, record = tf.TFRecordReader().read(tf.train.string_input_producer([str(path) for path in paths]))
     features = {
         "image": tf.io.FixedLenFeature([], tf.string),
@@ -64,19 +68,19 @@ def original_input(paths):
 
 
 def augment_fully(number, *batch):
-    """augment_batch of the default recipe, at its full strength."""
+    """augment_batch of the default recipe, at full strength."""
     return augment_batch(DEFAULT, 0, DEFAULT.augment_ramp_steps + number, *batch)
 
 
 def train_windows(design, paths, pipe):
-    """A process that trains: answers each message by the crops a second of a window of steps, or by the ten ops that
-    take most of a step, in a share of its time; None ends it."""
-    tf.logging.set_verbosity(tf.logging.ERROR)
+    """Trains in a process of its own, as messages ask.
+
+    "window": answers with the crops a second of WINDOW_STEPS steps. "ops": answers with the ten slowest ops of a step,
+    list of (op, fraction of the time). None: answers with the peak memory in MB, and ends.
+    """
     recipe, network = ORIGINAL, SENet
     if design == "default":
         recipe, network = DEFAULT, functools.partial(SENet, network=DEFAULT_NETWORK)
-    elif design == "original":
-        network = functools.partial(SENet, widening=math.inf)  # its batch norms read their own inputs
     with tf.Graph().as_default(), tf.Session() as session:
         feed = {}
         if design == "original":
@@ -127,7 +131,7 @@ def _slowest_ops(metadata):
 
 
 def _peak_memory():
-    """Of this process, in MB. Not getrusage's: that starts at the parent's."""
+    """Of this process, in MB; getrusage's would start at the parent's."""
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
@@ -142,7 +146,6 @@ def bench_training(records):
     spawn = multiprocessing.get_context("spawn")
     designs = ["original", "train.py", "constant batch", "default"]
     pipes, rates, memory = {}, collections.defaultdict(list), {}
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as train.py has it
     for design in designs:
         pipes[design], far = spawn.Pipe()
         paths = [str(records / "train.tfrecords")]
@@ -175,14 +178,14 @@ def bench_training(records):
 
 
 def plain_loop(annotations, out):
-    """Preparation as the original has it: one face after the other."""
+    """Preparation as in the original: one face after the other."""
     with tf.io.TFRecordWriter(str(out / "plain.tfrecords")) as writer:
         for annotation in annotations:
             writer.write(to_record(read_face(annotation)))
 
 
 def prepare(annotations, out, workers=CORES):
-    """Preparation as prepare_tfrecords.py has it."""
+    """Preparation as in prepare_tfrecords.py."""
     write_records(split_faces(annotations), read_faces(annotations, workers=workers), out)
 
 
@@ -191,7 +194,7 @@ def bench_preparation(annotations, out):
     cv2.setNumThreads(1)
     photos = [str(annotation.photo) for annotation in annotations]
     for photo in photos:
-        Path(photo).read_bytes()  # from the disk to the page cache
+        Path(photo).read_bytes()  # into the page cache
     works = {
         "cv2.imread alone, one core": lambda: [cv2.imread(photo) for photo in photos],
         "plain loop": lambda: plain_loop(annotations, out),
@@ -202,12 +205,12 @@ def bench_preparation(annotations, out):
     for _ in range(ROUNDS):
         for name, work in works.items():
             for path in out.iterdir():
-                path.unlink()  # or the renamed file would also have to free the old one
+                path.unlink()  # replacing a file would take the time to free the old one too
             rates[name].append(len(photos) / _seconds(work))
     limit = CORES * statistics.median(rates["cv2.imread alone, one core"])
     print(
         f"\n## Preparation of {len(photos)} faces, TensorFlow loaded: medians of {ROUNDS} alternating rounds\n\n"
-        "| | faces/s | least | most | of imread x cores |\n|---|---|---|---|---|"
+        "| | faces/s | least | most | of cv2.imread on all cores |\n|---|---|---|---|---|"
     )
     for name, values in rates.items():
         median = statistics.median(values)
@@ -222,7 +225,7 @@ def bench_inference(pb):
     print(f"\n## Inference, {pb}\n\n| threads | ms at batch 1 | faces/s at batch {BATCH} |\n|---|---|---|")
     crops = np.zeros([BATCH, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8)
     for threads in sorted({1, CORES}):
-        (ms, rate, _), _ = _in_process(time_loader, open_pb, pb, threads, crops)
+        (ms, rate, _), _ = _in_process(time_loader, load_session, pb, threads, crops)
         print(f"| {threads} | {ms:.1f} | {rate:.0f} |")
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "test_pb.py", "--pb", str(pb), "--output", folder]
@@ -241,14 +244,12 @@ def bench_inference(pb):
 
 
 def _in_process(function, *args):
-    """What a function returns in a process of its own, and that process's peak memory in MB."""
+    """(what a function returns in a process of its own, the peak memory of that process in MB)."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_answer, function, args).result()
 
 
 def _answer(function, args):
-    multiprocessing.set_start_method("fork", force=True)  # as in a script's own process
-    tf.logging.set_verbosity(tf.logging.ERROR)
     return function(*args), _peak_memory()
 
 
@@ -278,27 +279,22 @@ def bench_growth(annotations, out):
 # Loaders
 
 
-def load_opencv(pb, threads):
-    cv2.setNumThreads(threads)
-    net = cv2.dnn.readNetFromTensorflow(str(pb))
-
-    def run(crops):
-        net.setInput(cv2.dnn.blobFromImages(crops))
-        return net.forward()
-
-    return run
+# Called, after other arguments, with the Path of landmark.pb and a number of threads, as those in landmark/runtimes.py.
 
 
 def load_converted(name, crops, pb, threads):
+    """The model in one of FORMATS; crops: uint8 [N, 128, 128, 3], to calibrate integers on."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         FORMATS[name].convert(pb, path, crops)
-        return FORMATS[name].open(path, threads)
+        return FORMATS[name].load(path, threads)
 
 
 def load_dlib(pb, threads):
-    """Another model. It takes a picture and a box, face by face, and has no threads. It gets the crop, and the box of
-    the points that the margins of contract 2 leave in it."""
+    """dlib's own model, which takes a picture and a box, face by face, and has no threads.
+
+    It gets the crop, and the box that the points have in it by the crop's margins.
+    """
     import dlib
 
     package = importlib.metadata.distribution("face_recognition_models")
@@ -314,7 +310,7 @@ def load_dlib(pb, threads):
 
 
 def time_loader(load, pb, threads, crops):
-    """(ms at batch 1, faces/s with all crops in a batch, points on them), or the name of a package that is missing."""
+    """(ms at batch 1, faces/s with all crops in a batch, points on them); or a str, which package is missing."""
     try:
         run = load(pb, threads)
     except ImportError as error:
@@ -330,10 +326,8 @@ def bench_loaders(pb, crops):
     """Prints the loaders table."""
     print(f"\n## {pb} in other programs, on {len(crops)} crops\n")
     print(f"| | threads | ms at batch 1 | faces/s at batch {len(crops)} | mean difference |\n|---|---|---|---|---|")
-    # Functions of a Path of landmark.pb and a number of threads; each returns a function from uint8 crops
-    # [N, 128, 128, 3] to points [N, 136] as shares of the crop.
     loaders = {
-        "TensorFlow, session": open_pb,
+        "TensorFlow, session": load_session,
         f"OpenCV {cv2.__version__}, dnn": load_opencv,
         **{f"freeze_graph.py --{name}": functools.partial(load_converted, name, crops) for name in FORMATS},
         "dlib's own 68 points": load_dlib,
@@ -341,7 +335,7 @@ def bench_loaders(pb, crops):
     expected = None
     for name, load in loaders.items():
         for threads in (1,) if load is load_dlib else (1, 2):
-            # Each in a process: the first session's threads are TensorFlow's for good.
+            # Each in a process of its own: the first session fixes TensorFlow's threads for good.
             answer, _ = _in_process(time_loader, load, pb, threads, crops)
             if isinstance(answer, str):
                 print(f"| {name} | | no {answer} here: left out | | |")
@@ -372,12 +366,10 @@ def main():
     parser.add_argument("--data", type=Path, default=REAL_SET if REAL_SET.is_dir() else SAMPLE_SET, metavar="DIR")
     parser.add_argument("--loaders", action="store_true", help="measure landmark.pb in other programs instead")
     args = parser.parse_args()
-    tf.logging.set_verbosity(tf.logging.ERROR)
     annotations = find_annotations([args.data])
     cpu = next((line.partition(": ")[2] for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     print(f"{platform.platform()}, {cpu.strip()}, {CORES} cores, TensorFlow {tf.__version__}, OpenCV {cv2.__version__}")
-    pb = default_pb()
-    load_graph(pb)  # the processes below have no one to tell
+    pb = default_model()
     if args.loaders:
         bench_loaders(pb, np.stack([read_face(annotation).crop for annotation in annotations[:BATCH]]))
         if shutil.which("node"):

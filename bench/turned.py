@@ -34,8 +34,7 @@ def find_variants(folder):
 
     Faces that cannot be read are reported and left out.
 
-    Returns:
-        list of [K, 2, 68, 2]: pts_2d and pts_3d of the photo and of each variant, pixels.
+    Returns: list of [K, 2, 68, 2]: pts_2d and pts_3d of the photo and of each variant, pixels.
     """
     faces = {}
     annotations = sorted(find_annotations([folder]), key=lambda annotation: annotation.name)
@@ -57,11 +56,8 @@ def find_turns(points):
     The views are a matrix of rank 3. Of its factorisations, the right one has the two axes of each view at right angles
     and of one length.
 
-    Args:
-        points: [K, 68, 2], pixels.
-
-    Returns:
-        [K, 3, 3], in the space of data/head.py.
+    points: [K, 68, 2], pixels.
+    Returns: [K, 3, 3], in the space of data/head.py.
     """
     flat = (points - points.mean(1, keepdims=True)).transpose(0, 2, 1).reshape(-1, LANDMARKS)
     u, s, vt = np.linalg.svd(flat, full_matrices=False)
@@ -90,11 +86,8 @@ def find_turns(points):
 def compare(views):
     """How far our points of each variant of a face are from the authors', where the inner points agree in place.
 
-    Args:
-        views: [K, 2, 68, 2], see find_variants.
-
-    Returns:
-        list of (yaw, degrees; [2, 68], distances over the box, of pts_2d and pts_3d).
+    views: [K, 2, 68, 2], see find_variants.
+    Returns: list of (yaw, degrees; [2, 68], distances over the box, of pts_2d and pts_3d).
     """
     fit = fit_head(views[0, 0])
     answers = []

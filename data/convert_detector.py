@@ -27,11 +27,8 @@ SHAPES = {"Identity", "Shape", "Constant", "Gather", "Unsqueeze", "Slice", "Cast
 def convert(source):
     """The same network without ops that compute shapes.
 
-    Args:
-        source: onnx.ModelProto of the package.
-
-    Returns:
-        onnx.ModelProto: `input`, float32 [1, 3, S, S], to `loc`, `conf`, `landmarks`, float32 [1, N, 4, 2, 10].
+    source: onnx.ModelProto of the package.
+    Returns: onnx.ModelProto: `input`, float32 [1, 3, S, S], to `loc`, `conf`, `landmarks`, float32 [1, N, 4, 2, 10].
     """
     graph, nodes = source.graph, []
     alias = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}

@@ -27,20 +27,12 @@ from landmark.points import crop_box, match_box, overlap, to_crop, to_photo
 
 
 def match_faces(detector, annotations):
-    """Finds faces in their photos, each by the detector's box that overlaps its true crop most.
+    """Finds faces, a list of Annotation, in their photos, each by the Detector's box that overlaps its true crop most.
 
     Faces that cannot be read are reported and left out.
-
-    Args:
-        detector: Detector.
-        annotations: list of Annotation.
-
-    Returns:
-        (positions in annotations, int [M]; the detector's boxes and the true crops, float64 [M, 4] each) of the M faces
-        that it finds.
-
-    Raises:
-        UserError: it finds none.
+    Returns: (positions in annotations, int [M]; the detector's boxes and the true crops, float64 [M, 4] each) of the M
+        faces that it finds.
+    Raises UserError: it finds none.
     """
     rows = []
     for i, annotation in enumerate(tqdm(annotations, unit="face", disable=None)):

@@ -57,10 +57,9 @@ Fit = namedtuple("Fit", "vertices rows scale turn origin")
 def prior():
     """Heads as a Gaussian.
 
-    Returns:
-        (mean [C, 3] and covariance [3C, 3C] of the controls, centimetres; rows [17, ROW, C], a matrix from the controls
-        to the points of each jaw landmark's row, itself first). The covariance is that of the faces that make_sample.py
-        draws, plus a smooth one for what real faces have beyond them.
+    The covariance is that of the faces that make_sample.py draws, plus a smooth one for what real faces have beyond it.
+    Returns: (mean [C, 3] and covariance [3C, 3C] of the controls, centimetres; rows [17, ROW, C], a matrix from the
+        controls to the points of each jaw landmark's row, itself first).
     """
     rng = np.random.default_rng(0)
     faces = np.array([shape_face(rng)[0] for _ in range(PRIOR_FACES)]).reshape(PRIOR_FACES, -1)
@@ -110,8 +109,7 @@ def fit_pose(model, points):
 
     Least squares: each round gives the seen points the model's depth and fits a rotation (Kabsch).
 
-    Returns:
-        (scale, turn [3, 3], origin [2]), as in Fit.
+    Returns: (scale, turn [3, 3], origin [2]), as in Fit.
     """
     middle, seen_middle = model.mean(0), points.mean(0)
     model, seen = model - middle, points - seen_middle
@@ -156,12 +154,9 @@ def fit_head(points, is_outline=True):
     controls' mean given the points. Points are taken as accurate to half a millimetre; those of the outline to one
     across it and five along it, where nothing fixes them.
 
-    Args:
-        points: [68, 2], pixels.
-        is_outline: whether the jaw is on the visible outline, as in pts_2d.
-
-    Returns:
-        Fit.
+    points: [68, 2], pixels.
+    is_outline: whether the jaw is on the visible outline, as in pts_2d.
+    Returns: Fit.
     """
     mean, covariance, rows = prior()
     controls, matrix = mean, head()["matrix"]

@@ -29,14 +29,11 @@ TRIES = 20  # boxes drawn in a photo until one is off its face
 
 
 def measure(predict, annotations):
-    """How far points follow their crop, as a share of its move; photos that cannot be read are reported and left out.
+    """How far points follow their crop, as a share of its move.
 
-    Args:
-        predict: function of crops that returns points, see landmark/runtimes.py.
-        annotations: list of Annotation.
-
-    Returns:
-        (list of float of the faces, list of float of other boxes in their photos).
+    Photos that cannot be read are reported and left out.
+    predict: function of crops that returns points, see landmark/runtimes.py.
+    Returns: (list of float, of the faces; list of float, of other boxes in their photos).
     """
     faces, others = [], []
     rng = np.random.default_rng(0)
@@ -61,14 +58,9 @@ def fit(faces, others):
     """The score by Platt's logistic regression ("Probabilistic Outputs for Support Vector Machines", 1999) on the
     logarithm of how far points follow; faces and others have the same total weight, however many there are of either.
 
-    Args:
-        faces, others: as measure returns them.
-
-    Returns:
-        (NO_FACE, STEEPNESS).
-
-    Raises:
-        UserError: faces do not move less than the others, or one of them is missing.
+    faces, others: as of measure.
+    Returns: (NO_FACE, STEEPNESS).
+    Raises UserError: faces do not move less than the others, or one of them is missing.
     """
     if not faces or not others:
         raise UserError(

@@ -73,14 +73,14 @@ def smoothstep(x):
 
 
 def flat(points):
-    """Points (N, 3) in the head's space, centimetres, to the flat map (N, 2), radius 0..2."""
+    """Points [N, 3] in the head's space to the flat map [N, 2], radius 0..2."""
     d = points - CENTRE
     d = d / np.linalg.norm(d, axis=1, keepdims=True)
     return d[:, :2] * (np.sqrt(2 * (1 - d[:, 2])) / np.maximum(np.hypot(d[:, 0], d[:, 1]), 1e-9))[:, None]
 
 
 def curve(points, steps, closed=True):
-    """A smooth curve (Catmull-Rom) through points (N, 2), these among them: about N * steps points."""
+    """A smooth curve (Catmull-Rom) through points [N, 2]: about N * steps points, these among them."""
     p = np.concatenate([points[-1:], points, points[:2]]) if closed else points[[0, *range(len(points)), -1]]
     t = np.arange(steps)[:, None] / steps
     out = []
@@ -90,7 +90,7 @@ def curve(points, steps, closed=True):
 
 
 def spline(controls, at):
-    """Thin-plate spline as a matrix: (N, C), values at C controls (C, 2) to values at N places (N, 2)."""
+    """A thin-plate spline as a matrix [N, C], from values at controls [C, 2] to values at places [N, 2]."""
 
     def kernel(a, b):
         r2 = ((a[:, None] - b[None]) ** 2).sum(-1)
@@ -105,23 +105,21 @@ def spline(controls, at):
 
 
 def grid_triangles(rows, cols, start):
-    """Triangles (N, 3) of a grid of rows x cols vertices whose first one is number `start`."""
+    """Triangles [N, 3] of a grid of rows x cols vertices, of which the first is number `start`."""
     i = (np.arange(rows - 1)[:, None] * cols + np.arange(cols - 1)).ravel() + start
     return np.concatenate([np.c_[i, i + 1, i + cols], np.c_[i + 1, i + cols + 1, i + cols]])
 
 
 @functools.cache
 def head():
-    """What all faces share (a dict, built once).
+    """What all faces share: a dict, built once.
 
-    Returns
-    -------
-    controls : (C, 3), centimetres, the mean head's; the first 68 are the landmarks
-    uv, at : (C, 2) and (V, 2), where controls and vertices lie on the flat map; the first 68 vertices are the landmarks
-    matrix : (V, C), controls to vertices
-    tri, openings : (T, 3) and (S, 3), triangles of the head, and those that would close its eyes and mouth
-    slides : dict of jaw landmark to the vertices it slides along when it is turned away, itself first
-    lids, lips : the two curves (N, 2) of each on the flat map; the lips' are the outer and the inner
+    controls: [C, 3], the mean head's, of which the first 68 are the landmarks.
+    uv, at: [C, 2] and [V, 2], where controls and vertices lie on the flat map; the first 68 vertices are the landmarks.
+    matrix: [V, C], controls to vertices.
+    tri, openings: [T, 3] and [S, 3], triangles of the head, and those that would close its eyes and mouth.
+    slides: dict of a jaw landmark to the vertices it slides along when it is turned away, itself first.
+    lids, lips: the two curves, [N, 2], of each on the flat map; those of the lips are the outer and the inner one.
     """
     side = LANDMARKS[LANDMARKS[:, 0] != LANDMARKS[:, 1]]
     controls = np.zeros((68, 3))
@@ -176,11 +174,10 @@ def eyeball(ball, dx, dy):
 
 
 def shape_face(rng):
-    """Move the controls by a random identity and expression.
+    """Moves the controls by a random identity and expression; rng: numpy Generator.
 
-    Parameters: rng, numpy Generator.
-    Returns: controls (C, 3) in centimetres; a dict of what the other parts follow: balls (the eyes),
-    open, smile, blink, and n, the numbers drawn for the identity.
+    Returns: (controls [C, 3]; dict of what the other parts follow: balls (the eyes), open, smile, blink, and n, the
+        numbers drawn for the identity).
     """
     base = head()["controls"]
     p = base.copy()
@@ -254,7 +251,7 @@ def shape_face(rng):
 
 
 def rotation(pitch, yaw, roll):
-    """300W_LP's R = Rx Ry Rz, radians, turned from its y up to our y down: (3, 3)."""
+    """300W_LP's R = Rx Ry Rz, from its y up to our y down: [3, 3]; angles in radians."""
     (sp, sy, sr), (cp, cy, cr) = np.sin([pitch, yaw, roll]), np.cos([pitch, yaw, roll])
     rx = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     ry = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
@@ -264,7 +261,7 @@ def rotation(pitch, yaw, roll):
 
 
 def runs(first, last):
-    """All whole numbers first..last of many runs, one after another: (N,) float32; and whose each is (N,)."""
+    """The whole numbers of many runs first..last, one after another: (float32 [N]; the run of each, [N])."""
     count = np.maximum(0, last - first + 1).astype(np.int32)
     whose = np.repeat(np.arange(len(count), dtype=np.int32), count)
     start = (first - (np.cumsum(count) - count)).astype(np.int32)
@@ -272,13 +269,12 @@ def runs(first, last):
 
 
 def rasterize(xy, values, tri, both):
-    """What each pixel shows (z-buffer).
+    """What each pixel shows, by a z-buffer: triangles are cut into their rows and rows into their pixels, all at once.
 
-    Every triangle is cut into its rows, every row into its pixels, all of them at once.
-    Parameters: xy (V, 2) pixels; values (V, K) float32 to interpolate, of which the first is the depth,
-    larger nearer, -100..100; tri (T, 3), of which the first `both` are seen from either side and the others
-    only when they run clockwise on the screen.
-    Returns: pixels (N,), flat indices, some twice, so that N is a multiple of 512; their values (N, K).
+    xy: [V, 2], pixels.
+    values: float32 [V, K] to interpolate, of which the first is the depth, -100..100, larger nearer.
+    tri: [T, 3], of which the first `both` are seen from either side and the others only where they run clockwise.
+    Returns: (pixels [N], flat indices, some of them twice, so that N is a multiple of 512; their values [N, K]).
     """
     p = xy.astype(np.float32)
     x, y = p[:, 0][tri.T], p[:, 1][tri.T]

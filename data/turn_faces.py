@@ -76,11 +76,8 @@ def find_photos(folders):
 def read_photo(annotation):
     """Reads a photo; one that is not of SIZE x SIZE is scaled and cut to that around the face.
 
-    Returns:
-        (photo uint8 [SIZE, SIZE, 3], BGR; points [68, 2]; whether their jaw is on the visible outline).
-
-    Raises:
-        UserError: it cannot be used; the message names the file.
+    Returns: (photo uint8 [SIZE, SIZE, 3], BGR; points [68, 2]; whether their jaw is on the visible outline).
+    Raises UserError: it cannot be used; the message names the file.
     """
     try:
         known = read_points(annotation)
@@ -106,8 +103,7 @@ def read_photo(annotation):
 def sheet(fit):
     """The photo as a sheet in space.
 
-    Returns:
-        (its vertices in the photo [N, 2], pixels; the same in the head's space [N, 3], centimetres; how much each
+    Returns: (its vertices in the photo [N, 2], pixels; the same in the head's space [N, 3], centimetres; how much each
         follows the head [N], 0..1; triangles [T, 3]).
     """
     side = SIZE + 2 * RIM
@@ -153,14 +149,11 @@ def sheet(fit):
 def turn_photo(photo, fit, turn, surface=None):
     """The face of a photo in another pose.
 
-    Args:
-        photo: uint8 [SIZE, SIZE, 3].
-        fit: Fit, see fit_head.
-        turn: [3, 3], the new pose.
-        surface: sheet(fit), if it is known.
-
-    Returns:
-        (picture uint8 [SIZE, SIZE, 3]; pts_2d and pts_3d, [68, 2], pixels).
+    photo: uint8 [SIZE, SIZE, 3].
+    fit: Fit, see fit_head.
+    turn: [3, 3], the new pose.
+    surface: sheet(fit), if it is known.
+    Returns: (picture uint8 [SIZE, SIZE, 3]; pts_2d and pts_3d, [68, 2], pixels).
     """
     place, space, follow, triangles = surface or sheet(fit)
     moved = space @ turn.T
@@ -196,8 +189,7 @@ def choose_turns(rng, fit, variants):
 def turn_face(job):
     """Writes the variants of a photo; job: (folder, set, face, Annotation, variants, seed).
 
-    Returns:
-        the number of pictures; None if the photo is turned too far; or a str, what is wrong with its files.
+    Returns: the number of pictures; None if the photo is turned too far; or a str, what is wrong with its files.
     """
     out, group, face, annotation, variants, seed = job
     try:
@@ -224,11 +216,8 @@ def turn_face(job):
 def turn_faces(photos, out, variants, seed):
     """Writes the variants of photos, as find_photos returns them, into a new folder, whole or not at all.
 
-    Returns:
-        (number of pictures written; of photos turned too far; of those with something wrong, which is reported).
-
-    Raises:
-        UserError: no photo can be turned, or the folder cannot be written.
+    Returns: (number of pictures written; of photos turned too far; of those with something wrong, which is reported).
+    Raises UserError: no photo can be turned, or the folder cannot be written.
     """
     with whole_folder(out) as partial:
         for group in {group for group, _, _ in photos}:

@@ -2,11 +2,12 @@
 
 import contextlib
 import hashlib
+import itertools
 import math
 import multiprocessing
 import os
 import re
-from collections import deque, namedtuple
+from collections import Counter, deque, namedtuple
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -15,16 +16,21 @@ import numpy as np
 
 from landmark.cli import CORES, defer_signals, follow_parent
 from landmark.errors import UserError
-from landmark.formats import FORMATS, find_annotated, read_points, source_of
-from landmark.pictures import read_picture
-from landmark.points import JAW, LANDMARK_TYPES, crop_box, crop_face, to_crop
-from landmark.pose import read_yaw
+from landmark.formats import FORMATS, Row, file_of, find_annotated, read_points, source_of
+from landmark.pictures import decode_picture, read_picture
+from landmark.points import JAW, LANDMARK_TYPES, bounds, crop_box, crop_face, overlap, to_crop
+from landmark.pose import MEAN_HEAD, read_yaw
 
 REAL_SET = Path("data/300W_LP")
 SAMPLE_SET = Path("data/sample")
 TEST_SHARE = 0.1
 MAX_CROP = 10  # times the photo: a larger crop would be black but for a corner, and fill the memory
 MAX_OUTSIDE = 0.5  # of the crop's side: a point that leaves the photo further is not in the photo's pixels
+MAX_BEYOND = 0.1  # of the sides of the box of the points that are there: see find_crop
+ONE_FACE = 0.5  # boxes that share more than this of their union are of one face
+# The eight EXIF orientations, as functions of a picture.
+ORIENTATIONS = [lambda picture, k=k: np.rot90(picture, k) for k in range(4)]
+ORIENTATIONS += [lambda picture, k=k: np.rot90(picture[:, ::-1], k) for k in range(4)]
 VARIANT = re.compile(r"_\d+$")
 MADE_OF = re.compile("_(Flip|turned)$")  # a set of mirrors; data/turn_faces.py's
 STORED_SIDE = 450  # pixels: the photos of 300W_LP
@@ -42,34 +48,121 @@ AnnotatedFace = namedtuple("AnnotatedFace", "name crop label box photo yaw landm
 
 
 def find_annotations(folders):
-    """The annotated faces of folders (Paths; one named twice is taken once), each in one of formats.FORMATS.
+    """The annotated faces of folders (Paths), in all of formats.FORMATS that they hold; prints how many in which.
 
+    A photo that is reached twice is one photo, and two labels of one face are one face: see settle.
     Returns: list of Annotation, in an order that looks random but depends on their names alone, so that neighbours in a
         record file are not the same face or set.
-    Raises UserError: one is not a folder or holds no faces; the message names it.
+    Raises UserError: a folder is missing or holds no faces, or two labels of a face differ; the message names it.
     """
     found = []
-    for path, folder in {Path(folder).resolve(): folder for folder in folders}.items():
+    roots = {Path(folder).resolve(): folder for folder in folders}
+    for path, folder in roots.items():
         if not path.is_dir():
             raise UserError(
                 f"no data in {folder}: put the photos there as data/README.md says, or render some with"
                 " python data/make_sample.py"
             )
-        name, annotations = find_annotated(path)
-        if not annotations:
+        if roots.keys() & {*path.parents}:
+            print(f"{folder} lies in another --data, and is taken with it")
+            continue
+        sets = find_annotated(path)
+        if not sets:
             raise UserError(f"no faces in {folder}: it holds none of {', '.join(FORMATS)} (see data/README.md)")
-        print(f"{len(annotations):,} faces in {folder}: {name}, {_describe_types(annotations)} points")
-        found += annotations
-    return sorted(found, key=lambda annotation: _hash(annotation.name))
+        for name, annotations in sets.items():
+            found += annotations
+            print(f"{len(annotations):,} faces in {folder}: {name}, {_describe_types(annotations)} points")
+    named = name_faces(settle(found))
+    return sorted(named, key=lambda annotation: _hash(annotation.name))
 
 
 def _describe_types(annotations):
-    """The landmark types of one face of each set, for the screen."""
+    """The landmark types of one face of each folder, for the screen."""
     types = set()
-    for annotation in {annotation.name.partition("/")[0]: annotation for annotation in annotations}.values():
+    for annotation in {annotation.photo.parent: annotation for annotation in annotations}.values():
         with contextlib.suppress(UserError):
             types |= read_points(annotation).keys()
     return " and ".join(name.removeprefix("pts_").upper() for name in sorted(types)) or "no readable"
+
+
+def settle(annotations):
+    """One Annotation for each face, where several files label it.
+
+    points.csv, which is there to correct, wins over other formats, and these over 3DMM fits (Format.rank): that is
+    printed. Copies of the same points count once.
+    Raises UserError: two files of equal rank place different points on a face, that is, their boxes overlap.
+    """
+    photos, replaced = {}, Counter()
+    for annotation in annotations:
+        photos.setdefault((os.path.realpath(annotation.photo.parent), annotation.photo.name), []).append(annotation)
+    settled = []
+    for labels in photos.values():
+        if len(labels) > 1:
+            labels, losers = _settle_photo(sorted(labels, key=lambda annotation: FORMATS[annotation.format].rank))
+            replaced.update(losers)
+        settled += labels
+    for (loser, winner), count in replaced.items():
+        print(f"{count:,} faces of {loser} are labelled in {winner} too, and taken from there")
+    return settled
+
+
+def _settle_photo(labels):
+    """(the Annotations of one photo that stay, of all in the order of their rank; list of (format, the format that it
+    gives way to) of the others)."""
+    kept, losers = [], []
+    for annotation in labels:
+        points = _points_to_compare(annotation)
+        for other, others in kept:
+            is_fit = FORMATS[annotation.format].rank > 1  # a fit is of the photo's one face
+            if not is_fit and (points is None or others is None or overlap(bounds(points), bounds(others)) <= ONE_FACE):
+                continue
+            if annotation.format != other.format and FORMATS[annotation.format].rank > FORMATS[other.format].rank:
+                losers.append((annotation.format, other.format))
+                break
+            if np.array_equal(points.round(2), others.round(2), equal_nan=True):
+                break
+            if file_of(annotation) != file_of(other):
+                raise UserError(
+                    f"{source_of(annotation)} and {source_of(other)} place different points on one face of"
+                    f" {annotation.photo}: delete one of them"
+                )
+        else:
+            kept.append((annotation, points))
+    return [annotation for annotation, _ in kept], losers
+
+
+def _points_to_compare(annotation):
+    """The points of a face in stored pixels of its photo, or None if they cannot be read."""
+    try:
+        return next(iter(read_labels(annotation)[2].values()))
+    except UserError:
+        return None
+
+
+def name_faces(annotations):
+    """Gives each Annotation its name: <SET>/<stem> of its photo, and #1, #2, ... for further faces of the photo.
+
+    Photos that would have one name get more of their path, and their suffix where that alone differs.
+    """
+    photos = {}
+    for annotation in annotations:
+        photos.setdefault(annotation.photo, []).append(annotation)
+    names = {photo: f"{photo.parent.name}/{photo.stem}" for photo in photos}
+    for parts in itertools.count(3):
+        counts = Counter(names.values())
+        alike = [photo for photo, name in names.items() if counts[name] > 1]
+        if not alike:
+            break
+        stems = Counter(photo.with_suffix("") for photo in alike)
+        for photo in alike:
+            names[photo] = "/".join(
+                (photo if stems[photo.with_suffix("")] > 1 else photo.with_suffix("")).parts[-parts:]
+            )
+    return [
+        face._replace(name=f"{names[photo]}#{i}" if i else names[photo])
+        for photo, faces in photos.items()
+        for i, face in enumerate(faces)
+    ]
 
 
 def split_faces(annotations):
@@ -119,40 +212,96 @@ def _hash(text):
 # Reading a face
 
 
-def read_face(annotation, landmark_type=LANDMARK_TYPES[0]):
-    """Reads and crops one face.
+def read_labels(annotation):
+    """Reads a face's photo and points, in the same pixels.
 
-    annotation: Annotation.
-    landmark_type: one of LANDMARK_TYPES. A face that has only the other type gets labels for the points that both types
-        share, all but the jaw (in 300W_LP's IBUG the two jaws are 7% of the box apart even below 30 degrees of yaw, the
-        others equal).
-    Returns: AnnotatedFace.
-    Raises UserError: the face cannot be used; the message names the file and the reason.
+    Returns: (photo uint8 [H, W, 3], BGR, as it is stored; the bytes of its file; dict of a landmark type to float64
+        [68, 2], x and y in stored pixels, NaN for a point without a label).
+    Raises UserError: the points or the photo cannot be read, or are not of each other; the message names the file.
     """
     source = source_of(annotation)
     try:
         known = read_points(annotation)
-        points = known.get(landmark_type, next(iter(known.values())))
-        box = x_min, y_min, x_max, y_max = crop_box(points)
-        if x_min >= x_max or y_min >= y_max:
-            raise UserError("the points span no area: all alike, or on one line")
+        row = annotation.points if isinstance(annotation.points, Row) else None
         source = annotation.photo
         photo, data = read_picture(source, stored=True)
+        if row and row.upright:
+            source, upright = source_of(annotation), decode_picture(data, stored=False)
+            if row.size and row.size != tuple(map(str, upright.shape[1::-1])):
+                size = "{}x{}".format(*upright.shape[1::-1])
+                raise UserError(
+                    f"its points are in a picture of {'x'.join(row.size)}, and {annotation.photo} has {size}"
+                )
+            known = {name: _to_stored(points, photo, upright) for name, points in known.items()}
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    return photo, data, known
+
+
+def _to_stored(points, photo, upright):
+    """Points in a picture that OpenCV turned upright, in the pixels of the photo as it is stored."""
+    height, width = photo.shape[:2]
+    corners = np.array([[0, 0], [width - 1, 0], [0, height - 1]])  # of the stored photo: they tell the turn apart
+    for turn in ORIENTATIONS:
+        if np.array_equal(turn(photo), upright):
+            places = np.zeros([*photo.shape[:2], 1], np.int32)
+            places[corners[:, 1], corners[:, 0], 0] = 1, 2, 3
+            turned = turn(places)[..., 0]
+            origin, right, down = (np.argwhere(turned == i)[0][::-1] for i in (1, 2, 3))
+            axes = np.stack([(right - origin) / max(width - 1, 1), (down - origin) / max(height - 1, 1)], 1)
+            return (points - origin) @ axes  # of unit length, at right angles: the inverse is the transpose
+    raise UserError("its EXIF orientation is not one of the eight")
+
+
+def read_face(annotation, landmark_type=LANDMARK_TYPES[0]):
+    """Reads and crops one face: AnnotatedFace.
+
+    landmark_type: one of LANDMARK_TYPES. A face that has only the other type gets labels for the points that both types
+        share, all but the jaw (in 300W_LP's IBUG the two jaws are 7% of the box apart even below 30 degrees of yaw, the
+        others equal).
+    Raises UserError: the face cannot be used; the message names the file and the reason.
+    """
+    photo, data, known = read_labels(annotation)
+    points = known.get(landmark_type, next(iter(known.values())))
+    try:
+        box = x_min, y_min, x_max, y_max = find_crop(points)
         height, width = photo.shape[:2]
         if x_min >= width or y_min >= height or x_max <= 0 or y_max <= 0:
             raise UserError(f"crop {box} lies wholly outside the photo of {width}x{height}")
-        outside = np.maximum(-points, points - (width, height)) / (x_max - x_min, y_max - y_min)
+        outside = np.nan_to_num(np.maximum(-points, points - (width, height)) / (x_max - x_min, y_max - y_min))
         if outside.max() > MAX_OUTSIDE:
             raise UserError(f"point {outside.max(1).argmax()} lies far outside the photo of {width}x{height}")
         if (x_max - x_min) * (y_max - y_min) > MAX_CROP * width * height:
             raise UserError(f"crop {box} is over {MAX_CROP} times as large as the photo of {width}x{height}")
     except UserError as error:
-        raise UserError(f"{source}: {error}") from None
+        raise UserError(f"{source_of(annotation)}: {error}") from None
     label = to_crop(points, box).astype(np.float32)
     if landmark_type not in known:
         label[JAW] = np.nan
     crop, yaw = crop_face(photo, box), abs(read_yaw(annotation.photo.with_suffix(".mat"), points))
     return AnnotatedFace(annotation.name, crop, label.ravel(), *_fit_photo(photo, data, box), yaw, landmark_type)
+
+
+def find_crop(points):
+    """The crop_box of points, [68, 2], some of which may be missing (NaN).
+
+    The mean head is fitted to those that are there (least squares, weak perspective). The crop is known if it puts the
+    missing ones into the box of the others, or outside it by no more than MAX_BEYOND of its sides.
+    Raises UserError: the crop is not known, or empty.
+    """
+    missing = np.isnan(points).any(1)
+    there = points[~missing]
+    if missing.any():
+        head = np.column_stack([MEAN_HEAD, np.ones(len(MEAN_HEAD))])
+        fitted = head[missing] @ np.linalg.lstsq(head[~missing], there, rcond=None)[0]
+        beyond = np.maximum(there.min(0) - fitted, fitted - there.max(0)) / np.ptp(there, axis=0)
+        if (beyond > MAX_BEYOND).any():
+            lost = np.flatnonzero(missing)[(beyond > MAX_BEYOND).any(1)].tolist()
+            raise UserError(f"the crop cannot be known without points {', '.join(map(str, lost))}")
+    box = crop_box(there)
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise UserError("the points span no area: all alike, or on one line")
+    return box
 
 
 def _fit_photo(photo, data, box):

@@ -14,7 +14,7 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
     seed: int.
     step: int, of the training; at 0 faces are mirrored and nothing else.
     images: [N] bytes, the crop of each record, used if the record has no readable photo.
-    labels: float32 [N, 136], NaN for a jaw without labels.
+    labels: float32 [N, 136], NaN for a point without a label.
     boxes: int64 [N, 4], x_min y_min x_max y_max in pixels of the photo.
     photos: [N] bytes, a picture file each, or empty.
     Returns: (crops uint8 [N, 128, 128, 3], labels float32 [N, 136]).
@@ -39,7 +39,7 @@ def move_face(photo, points, box, rotation_std, box_jitter, mirror_label_shift, 
     """Turns and mirrors a face and cuts the crop of what results, with each side of its box jittered.
 
     photo: uint8 [H, W, 3].
-    points: float [68, 2] in pixels of the photo; a jaw without labels is NaN.
+    points: float [68, 2] in pixels of the photo; NaN for a point without a label.
     box: x_min, y_min, x_max, y_max of the face crop in pixels of the photo.
     rotation_std: degrees, standard deviation of the roll.
     box_jitter: standard deviation of each side of the box, in its sides.
@@ -47,11 +47,12 @@ def move_face(photo, points, box, rotation_std, box_jitter, mirror_label_shift, 
     rng: numpy Generator.
     Returns: (crop uint8 [128, 128, 3], points [68, 2] as shares of its sides; a point cut off lies outside 0..1).
     """
-    outline = points.copy()
-    if np.isnan(points).any():  # the crop is then cut around the ellipse in the face's box
+    outline = points[np.isfinite(points).all(1)]
+    if len(outline) < len(points):  # the ellipse in the face's box stands for what is missing
         low, high = np.reshape(face_box(box), [2, 2])
-        around = np.linspace(0, 2 * np.pi, len(JAW))
-        outline[JAW] = (low + high + (high - low) * np.column_stack([np.cos(around), np.sin(around)])) / 2
+        around = np.linspace(0, 2 * np.pi, len(JAW))[:, None]
+        ellipse = (low + high + (high - low) * np.hstack([np.cos(around), np.sin(around)])) / 2
+        outline = np.concatenate([outline, ellipse])
     angle = np.deg2rad(rotation_std * np.clip(rng.normal(), -3, 3))
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if rng.random() < 0.5:

@@ -15,7 +15,7 @@ from landmark.cli import defer_signals
 from landmark.errors import UserError
 from landmark.outputs import lock, whole_file
 from landmark.recipe import FORMER_NAMES
-from senet import NETWORKS
+from senet import NETWORKS, SENet, crops_placeholder
 
 # The names of a run's checkpoints; the files beside them that tell other programs the newest; how many are kept.
 LAST, BEST = "model.ckpt", "best.ckpt"
@@ -216,17 +216,30 @@ def keep_run(models, run, fixed):
 def read_run(checkpoint):
     """What is known of a checkpoint: the file of its own name with .json, or the run.json beside it.
 
-    Returns: dict with "network", a name in senet.NETWORKS ("original" if there is no such file), and more.
+    Returns: dict with "network", a name in senet.NETWORKS, and more; without such a file the variables tell which.
     Raises UserError: the network is not in NETWORKS, or the file is damaged.
     """
+    if not Path(f"{checkpoint}.index").exists():
+        raise UserError(f"no such checkpoint: {checkpoint} (it would have a {checkpoint}.index)")
     paths = Path(f"{checkpoint}.json"), Path(checkpoint).parent / RUN
     path = next((path for path in paths if path.exists()), None)
     if not path:
-        return {"network": "original"}
+        return {"network": _network_of(read_checkpoint(checkpoint))}
     run = _read_json(path)
     if run.get("network") not in NETWORKS:
         raise UserError(f"{path} names the network {run.get('network')}, not one of {', '.join(NETWORKS)}")
     return run
+
+
+def _network_of(values):
+    """The network whose variables are those of a checkpoint, dict of a name to an array; "original" if none fits."""
+    for network in NETWORKS:
+        with tf.Graph().as_default():
+            SENet(crops_placeholder(), network=network)
+            shapes = {variable.op.name: tuple(variable.shape) for variable in tf.model_variables()}
+        if shapes.items() <= {name: value.shape for name, value in values.items()}.items():
+            return network
+    return "original"
 
 
 def _read_json(path):

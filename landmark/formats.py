@@ -3,6 +3,8 @@
 import contextlib
 import csv
 import functools
+import io
+import json
 import os
 import re
 from collections import namedtuple
@@ -13,51 +15,107 @@ import numpy as np
 
 from landmark.errors import UserError
 from landmark.mat import read_mat
+from landmark.outputs import list_written
 from landmark.points import LANDMARK_TYPES, LANDMARKS
 
-PLACEHOLDERS = 0, -1  # x and y of points that were not found, in some sets
-PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".JPG", ".PNG", ".JPEG"
-TEXT = {"encoding": "utf-8-sig", "errors": "surrogateescape"}  # spreadsheets put a mark first; names may be any bytes
+PLACEHOLDERS = 0, -1  # x and y of points that were not found, or cannot be seen, in some sets
+MIN_POINTS = 20  # of the 68 that a face must have
+PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"
 # The 98 points of WFLW that are the 68: every other one of the jaw; the upper edge of each brow; the nose; the corners
 # of the eyes and the two points on each lid; the mouth.
 WFLW_68 = [*range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60)]
 WFLW_68 += [60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73, 75, *range(76, 96)]
+COLUMNS = [f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy"]  # of points.csv
 
-# One face of a data set. name: <SET>/<stem>, with #1, #2, ... for the second face of a photo and on; points: what the
-# format reads its points from: the Path of a file, or a Row; photo: Path; format: a name in FORMATS.
-Annotation = namedtuple("Annotation", "name points photo format")
+# One labelled face. points: what the format reads its points from, the Path of a file or a Row; photo: Path; format: a
+# name in FORMATS; name: <SET>/<stem>, with #1, #2, ... for further faces of a photo; "" until all faces are known.
+Annotation = namedtuple("Annotation", "points photo format name", defaults=[""])
 
-# One face of a file that lists many. path: of the file; line: of it, from 1; numbers: str, x and y of its points.
-Row = namedtuple("Row", "path line numbers")
+# One face of a file that lists many. line: of the file, from 1; numbers: list of str, x and y of its points; upright:
+# whether they are in the picture turned upright by its EXIF orientation, not in stored pixels; size: (width, height)
+# of the picture that they are in, or None.
+Row = namedtuple("Row", "path line numbers upright size", defaults=[False, None])
 
-# find: function of a folder's Path that yields the name, points and photo of its Annotations; read: function of an
-# Annotation's points that returns a dict of a kind to numbers [N, 2], in pixels of the photo; origin: its first pixel;
-# variants: whether `_0`, `_1`, ... at the end of a name may be the same face again.
-Format = namedtuple("Format", "find read origin variants")
+# find: function of a Folder that yields (points, photo) of its Annotations; read: function of an Annotation's points
+# that returns a dict of a landmark type to numbers [N, 2], in pixels of the photo; origin: its first pixel; variants:
+# whether `_0`, `_1`, ... at the end of a name may be the same face again; rank: where two formats label one face, the
+# lower one wins; of equal ones, both must have the same points.
+Format = namedtuple("Format", "find read origin variants rank")
+
+
+class Folder:
+    """The files of a folder, sorted: those of links too, each real folder once; without hidden ones (names that begin
+    with a dot) and those that a script of ours wrote."""
+
+    def __init__(self, path):
+        self.path, self.files, seen = Path(path), [], set()
+        for place, folders, names in os.walk(path, followlinks=True):
+            real = os.path.realpath(place)
+            folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+            if real not in seen:
+                seen.add(real)
+                written = list_written(Path(place))
+                self.files += [Path(place, name) for name in names if name[0] != "." and name not in written]
+        self.files.sort()
+
+    def matching(self, pattern):
+        """The files whose names match a regular expression."""
+        return [path for path in self.files if re.fullmatch(pattern, path.name, re.IGNORECASE)]
+
+    @functools.cached_property
+    def pictures(self):
+        """dict of (folder, stem) to the Path of the picture there."""
+        found = [path for path in self.files if path.suffix.lower() in PICTURES]
+        return {(path.parent, path.stem): path for path in sorted(found, key=_by_suffix, reverse=True)}
+
+    @functools.cached_property
+    def _by_name(self):
+        """dict of each end of each picture's path, from its name on, to the picture; None where there are several."""
+        found = {}
+        for path in self.files:
+            if path.suffix.lower() in PICTURES:
+                parts = path.relative_to(self.path).parts
+                for i in range(len(parts)):
+                    found["/".join(parts[i:])] = None if "/".join(parts[i:]) in found else path
+        return found
+
+    def photo(self, name, source):
+        """The Path of the photo that the file `source` calls by a name: from there, or anywhere in the folder.
+
+        It never leaves the folder: of a name that does, the end counts.
+        """
+        parts = Path(name.replace("\\", "/").replace("\0", "")).parts
+        direct = Path(os.path.normpath(source.parent.joinpath(*parts)))
+        if direct.is_relative_to(self.path) and os.path.exists(direct):
+            return direct
+        parts = [part for part in parts if part not in ("/", "..")] or ["nameless"]
+        return self._by_name.get("/".join(parts)) or self._by_name.get(parts[-1]) or source.parent.joinpath(*parts)
+
+
+def _by_suffix(path):
+    return PICTURES.index(path.suffix.lower())
 
 
 def find_annotated(folder):
-    """The faces of a folder.
+    """The labelled faces of a folder (Path): dict of each format it holds to a list of Annotation.
 
-    folder: Path.
-    Returns: (the name of its format, list of Annotation); (None, []) where it holds none of FORMATS.
     Raises UserError: a list of faces cannot be read; the message names it.
     """
+    files, found = Folder(folder), {}
     for name, form in FORMATS.items():
         try:
-            found = [Annotation(*face, name) for face in form.find(folder)]
+            found[name] = [Annotation(points, photo, name) for points, photo in form.find(files)]
         except OSError as error:
-            raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
-        if found:
-            return name, found
-    return None, []
+            raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
+    return {name: annotations for name, annotations in found.items() if annotations}
 
 
 def read_points(annotation):
-    """The landmarks of a face, of each kind that is known.
+    """The landmarks of a face, of each type that is known; in stored pixels of the photo, but for a Row's `upright`.
 
-    Returns: dict of one of LANDMARK_TYPES to float64 [68, 2], x and y in pixels of the photo, whose first is 0, 0.
-    Raises UserError: they cannot be read, are of another number, not finite, or not all there.
+    Returns: dict of one of LANDMARK_TYPES to float64 [68, 2], x and y in pixels of the photo, whose first is 0, 0; NaN
+        for a point without a label.
+    Raises UserError: they cannot be read, are of another number, infinite, or fewer than MIN_POINTS.
     """
     form = FORMATS[annotation.format]
     try:
@@ -65,14 +123,15 @@ def read_points(annotation):
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}") from None
     found = {}
-    for kind, points in known.items():
+    for landmark_type, points in known.items():
         if points.shape != (LANDMARKS, 2) or points.dtype.kind not in "fiu":
-            raise UserError(f"{kind} is {points.dtype} {list(points.shape)}, not numbers [{LANDMARKS}, 2]")
-        if not np.isfinite(points).all():
-            raise UserError(f"{kind} holds NaN or infinite points")
-        if (empty := np.isin(points, PLACEHOLDERS).all(-1)).any():
-            raise UserError(f"point {empty.argmax()} of {kind} is a placeholder, not a position: {points[empty][0]}")
-        found[kind] = points.astype(np.float64) - form.origin
+            raise UserError(f"{landmark_type} is {points.dtype} {list(points.shape)}, not numbers [{LANDMARKS}, 2]")
+        if np.isinf(points).any():
+            raise UserError(f"{landmark_type} holds infinite points")
+        missing = np.isin(points, PLACEHOLDERS).all(-1) | np.isnan(points).any(-1)
+        if LANDMARKS - missing.sum() < MIN_POINTS:
+            raise UserError(f"{landmark_type} has {LANDMARKS - missing.sum()} points, fewer than {MIN_POINTS}")
+        found[landmark_type] = np.where(missing[:, None], np.nan, points.astype(np.float64) - form.origin)
     return found
 
 
@@ -82,13 +141,19 @@ def source_of(annotation):
     return f"{points.path}, line {points.line}" if isinstance(points, Row) else str(points)
 
 
-# 300W_LP (contract 1), AFLW2000-3D
+def file_of(annotation):
+    """The Path of the file in which the points of a face are written down."""
+    return annotation.points.path if isinstance(annotation.points, Row) else annotation.points
+
+
+# MATLAB: 300W_LP, AFLW2000-3D
 
 
 def _find_300w_lp(folder):
-    for path in sorted(folder.glob("landmarks/*/*_pts.mat")):
-        group, stem = path.parent.name, path.name.removesuffix("_pts.mat")
-        yield f"{group}/{stem}", path, folder / group / f"{stem}.jpg"
+    for path in folder.matching(r".*_pts\.mat"):
+        if path.parent.parent.name == "landmarks":
+            stem = path.name.removesuffix("_pts.mat")
+            yield path, path.parents[2] / path.parent.name / f"{stem}.jpg"
 
 
 def _read_300w_lp(path):
@@ -99,163 +164,195 @@ def _read_300w_lp(path):
 
 
 def _find_fits(name, folder):
-    paths = sorted(folder.rglob("*.mat"))
+    paths, holds = folder.matching(r".*\.mat"), {}  # the first readable file with a photo tells for its folder
     for path in paths:
-        if path.with_suffix(".jpg").exists():
-            with contextlib.suppress(UserError):  # the first readable one tells what all are
-                if name in read_mat(path, [name]):
-                    yield from ((f"{path.parent.name}/{path.stem}", path, path.with_suffix(".jpg")) for path in paths)
-                return
+        if path.parent not in holds and (path.parent, path.stem) in folder.pictures:
+            with contextlib.suppress(UserError):
+                holds[path.parent] = name in read_mat(path, [name])
+    for path in paths:
+        if holds.get(path.parent):
+            yield path, folder.pictures.get((path.parent, path.stem), path.with_suffix(".jpg"))
 
 
-def _read_fit(name, kind, path):
+def _read_fit(name, landmark_type, path):
     mat = read_mat(path, [name])
     if name not in mat:
         raise UserError(f"no {name} in the MAT file")
-    return {kind: mat[name][:2].T}  # pt3d_68 has the depth too
+    return {landmark_type: mat[name][:2].T}  # pt3d_68 has the depth too
 
 
 # 300-W
 
 
 def _find_pts(folder):
-    for path in sorted(folder.rglob("*.pts")):
-        photos = (path.with_suffix(suffix) for suffix in PICTURES)
-        photo = next((photo for photo in photos if photo.exists()), path.with_suffix(PICTURES[0]))
-        yield f"{path.parent.name}/{path.stem}", path, photo
+    for path in folder.matching(r".*\.pts"):
+        yield path, folder.pictures.get((path.parent, path.stem), path.with_suffix(".jpg"))
 
 
 def _read_pts(path):
-    body = re.search(r"\{(.*)\}", path.read_text(**TEXT), re.DOTALL)
-    return {"pts_2d": _read_numbers(body[1].split() if body else [])}
+    body = re.search(r"\{(.*)\}", _read_text(path), re.DOTALL)
+    return {"pts_2d": _to_numbers(body[1].split() if body else [])}
 
 
-# Lists: WFLW; dlib, imglab; points.csv
+# Lists: a Row for each face
 
 
 def _read_row(count, chosen, row):
     """The chosen ones of the `count` points of a Row."""
-    points = _read_numbers(row.numbers.split())
+    points = _to_numbers(row.numbers)
     if len(points) != count:
         raise UserError(f"{len(points)} points, not {count}")
     return {"pts_2d": points[chosen]}
 
 
-def _read_numbers(words):
+_read_68 = functools.partial(_read_row, LANDMARKS, slice(None))
+
+
+def _to_numbers(words):
     try:
         return np.array(words, np.float64).reshape(-1, 2)
     except ValueError:
         raise UserError("the points are not pairs of numbers") from None
 
 
-class _Photos:
-    """The photos of a folder, as the lists in it name them, and the faces of each."""
-
-    def __init__(self, folder):
-        self.folder, self.faces, self.known = folder, {}, {}
-        for path in sorted(folder.rglob("*")):
-            if path.suffix in PICTURES:
-                parts = path.relative_to(folder).parts
-                for i in range(len(parts)):
-                    name = "/".join(parts[i:])
-                    self.known[name] = None if name in self.known else path  # None: which one is meant?
-
-    def find(self, name, source):
-        """The Path of a photo by the name that the list `source` gives it: from there, or anywhere in the folder.
-
-        It never leaves the folder: of a name that does, the end counts.
-        """
-        parts = Path(name.replace("\\", "/").replace("\0", "")).parts
-        direct = Path(os.path.normpath(source.parent.joinpath(*parts)))
-        if direct.is_relative_to(self.folder) and os.path.exists(direct):
-            return direct
-        parts = [part for part in parts if part not in ("/", "..")] or ["nameless"]
-        return self.known.get("/".join(parts)) or self.known.get(parts[-1]) or source.parent.joinpath(*parts)
-
-    def add(self, name, source, line, numbers):
-        """Yields the name, points and photo of the next face of a photo; nothing if another list had it already."""
-        photo = self.find(name, source)
-        faces = self.faces.setdefault(photo, [])
-        if numbers not in faces:
-            faces.append(numbers)
-            number = f"#{len(faces) - 1}" if len(faces) > 1 else ""
-            yield f"{photo.parent.name}/{photo.stem}{number}", Row(source, line, numbers), photo
+def _read_text(path):
+    """A file's text, in UTF-8 or UTF-16, as its first bytes say; names in it may be any bytes."""
+    data = path.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    return data.decode("utf-8-sig", "surrogateescape")
 
 
 def _find_wflw(folder):
-    photos = None
-    for path in sorted(folder.rglob("list_98pt_*.txt")):
-        photos = photos or _Photos(folder)
-        for line, text in enumerate(path.read_text(**TEXT).splitlines(), 1):
+    for path in folder.matching(r"list_98pt_.*\.txt"):
+        for line, text in enumerate(_read_text(path).splitlines(), 1):
             if words := text.split():
-                yield from photos.add(words[-1], path, line, " ".join(words[:196]))
+                yield Row(path, line, words[:196]), folder.photo(words[-1], path)
 
 
-def _find_dlib(folder):
-    photos = None
-    for path in sorted(folder.rglob("*.xml")):
-        photos = photos or _Photos(folder)
-        for name, line, parts in _read_imglab(path):
-            numbers = " ".join(f"{parts[i][0]} {parts[i][1]}" for i in range(LANDMARKS) if i in parts)
-            yield from photos.add(name, path, line, numbers)
+def _find_xml(folder):
+    for path in folder.matching(r".*\.xml"):
+        for name, line, words in _parse_xml(path):
+            yield Row(path, line, words), folder.photo(name, path)
 
 
-def _read_imglab(path):
-    """The faces of an imglab file: list of (name of the photo, line of the box, dict of a part's number to x and y, as
-    they are written)."""
+def _parse_xml(path):
+    """The faces of an XML file of dlib and imglab (<image file>, <box>, <part name x y>) or of CVAT (<image name>,
+    <points points="x,y;..."> or a <skeleton> of <points label="0">): list of (name of the photo, line, words)."""
     faces, image = [], ""
 
     def start(tag, attributes):
         nonlocal image
+        line = parser.CurrentLineNumber
         if tag == "image":
-            image = attributes.get("file", "")
-        elif tag == "box":
-            faces.append((image, parser.CurrentLineNumber, {}))
+            image = attributes.get("file", attributes.get("name", ""))
+        elif tag in ("box", "skeleton"):
+            faces.append((image, line, {}))
         elif tag == "part" and faces:
-            number = attributes.get("name", "")
-            faces[-1][2][int(number) if number.isdecimal() else number] = attributes.get("x"), attributes.get("y")
+            name = attributes.get("name", "")
+            faces[-1][2][int(name) if name.isdecimal() else name] = [attributes.get("x"), attributes.get("y")]
+        elif tag == "points":
+            points = [point.split(",") for point in attributes.get("points", "").split(";")]
+            if len(points) > 1:
+                faces.append((image, line, dict(enumerate(points))))
+            elif faces:  # one of a skeleton
+                name = attributes.get("label", "")
+                is_seen = attributes.get("outside", "0") == "0"
+                faces[-1][2][int(name) if name.isdecimal() else name] = points[0] if is_seen else ["nan", "nan"]
 
     def refuse(*_):  # entities can grow without end
-        raise UserError("it defines entities")
+        raise ValueError("it defines entities")
 
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EntityDeclHandler = start, refuse
     try:
         parser.Parse(path.read_bytes(), True)
-    except (expat.ExpatError, UserError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
+    except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise UserError(f"{path}: not a readable XML file: {error}") from None
-    return [face for face in faces if face[2]]
+    return [(name, line, _in_order(parts)) for name, line, parts in faces if parts]
+
+
+def _in_order(parts):
+    """The words of a face's points, from a dict of each point's number, from 0 or 1, to its two words."""
+    first = 1 if 0 not in parts and LANDMARKS in parts else 0
+    return [word for i in range(first, first + LANDMARKS) if i in parts for word in parts[i]]
 
 
 def _find_csv(folder):
-    names = [f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy"]
-    photos = None
-    for path in sorted(folder.rglob("*.csv")):
-        with open(path, newline="", **TEXT) as file:
-            rows = csv.DictReader(file)
-            try:
-                if not {"picture", *names} <= set(rows.fieldnames or ()):
-                    continue
-                photos = photos or _Photos(folder)
-                for row in rows:
-                    if row["x0"]:  # a picture without a face has no points
-                        numbers = " ".join(row[name] or "none" for name in names)
-                        yield from photos.add(row["picture"], path, rows.line_num, numbers)
-            except csv.Error as error:
-                raise UserError(f"{path}, line {rows.line_num}: {error}") from None
+    for path in folder.matching(r".*\.(csv|tsv|txt)"):
+        lines = _read_text(path).splitlines()
+        marked = re.fullmatch(r"sep=(.)", lines[0]) if lines else None  # Excel's own mark
+        head = lines[1 if marked else 0] if lines[bool(marked) :] else ""
+        if not {"picture", "x0"} <= set(re.split(r"[,;\t|]", head.replace('"', ""))):
+            continue
+        separator = marked[1] if marked else max(",;\t|", key=head.count)
+        rows = csv.DictReader(io.StringIO("\n".join(lines[bool(marked) :])), delimiter=separator)
+        if missing := [name for name in COLUMNS if name not in rows.fieldnames]:
+            raise UserError(f"{path}: no column {missing[0]}; points.csv has x0 y0 ... x67 y67")
+        upright = "score" in rows.fieldnames  # as test_pb.py writes it
+        try:
+            for row in rows:
+                words = [(row[name] or "").strip() for name in COLUMNS]
+                if separator != ",":
+                    words = [word.replace(",", ".") for word in words]  # decimal commas
+                if any(words) and not row.get("seconds"):  # a picture without a face; a frame of a video
+                    words = [word or "nan" for word in words]
+                    size = (row.get("width"), row.get("height")) if row.get("width") else None
+                    found = Row(path, rows.line_num + bool(marked), words, upright, size)
+                    yield found, folder.photo(row["picture"] or "", path)
+        except csv.Error as error:
+            raise UserError(f"{path}, line {rows.line_num}: {error}") from None
 
 
-_read_68 = functools.partial(_read_row, LANDMARKS, slice(None))
+def _find_json(folder):
+    for path in folder.matching(r".*\.json"):
+        with contextlib.suppress(ValueError):  # JSON that is not about pictures
+            content = json.loads(_read_text(path))
+            if isinstance(content, dict):
+                try:
+                    for name, words in [*_from_coco(content), *_from_labelme(content)]:
+                        yield Row(path, 1, words), folder.photo(name, path)
+                except (KeyError, TypeError, AttributeError, IndexError) as error:
+                    raise UserError(f"{path}: not the JSON of COCO or labelme: {error!r}") from None
+
+
+def _from_coco(content):
+    """Yields (name of the photo, words) of COCO keypoints: x, y, and v, which is 0 for a point without a label."""
+    names = {image["id"]: image["file_name"] for image in content.get("images", ()) if "annotations" in content}
+    for annotation in content.get("annotations", ()) if names else ():
+        numbers = annotation.get("keypoints", ())
+        if len(numbers) == 3 * LANDMARKS:
+            triples = zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
+            yield (
+                names[annotation["image_id"]],
+                [word for x, y, v in triples for word in ((x, y) if v else ("nan",) * 2)],
+            )
+
+
+def _from_labelme(content):
+    """Yields (name of the photo, words) of labelme: a shape of 68 points, or 68 shapes of one group_id, labelled from 0
+    or 1 on."""
+    if not {"shapes", "imagePath"} <= content.keys():
+        return
+    faces = {}
+    for shape in content["shapes"]:
+        points, label = shape["points"], str(shape["label"])
+        if len(points) == LANDMARKS:
+            yield content["imagePath"], [word for point in points for word in point]
+        elif len(points) == 1 and label.isdecimal():
+            faces.setdefault(shape.get("group_id"), {})[int(label)] = points[0]
+    for parts in faces.values():
+        yield content["imagePath"], _in_order(parts)
+
+
+FITS = functools.partial(_find_fits, "pt3d_68"), functools.partial(_find_fits, "pt2d")
 FORMATS = {
-    "300W_LP": Format(_find_300w_lp, _read_300w_lp, 0, True),
-    "WFLW list": Format(_find_wflw, functools.partial(_read_row, 98, WFLW_68), 0, False),
-    "dlib XML": Format(_find_dlib, _read_68, 0, False),
-    "300-W .pts": Format(_find_pts, _read_pts, 1, False),
-    "AFLW2000-3D": Format(
-        functools.partial(_find_fits, "pt3d_68"), functools.partial(_read_fit, "pt3d_68", "pts_3d"), 0, False
-    ),
-    "300W_LP without landmarks/": Format(
-        functools.partial(_find_fits, "pt2d"), functools.partial(_read_fit, "pt2d", "pts_2d"), 0, True
-    ),
-    "points.csv of test_pb.py": Format(_find_csv, _read_68, 0, False),
+    "300W_LP": Format(_find_300w_lp, _read_300w_lp, 0, True, 1),
+    "WFLW list": Format(_find_wflw, functools.partial(_read_row, 98, WFLW_68), 0, False, 1),
+    "dlib or CVAT XML": Format(_find_xml, _read_68, 0, False, 1),
+    "300-W .pts": Format(_find_pts, _read_pts, 1, False, 1),
+    "COCO or labelme JSON": Format(_find_json, _read_68, 0, False, 1),
+    "AFLW2000-3D": Format(FITS[0], functools.partial(_read_fit, "pt3d_68", "pts_3d"), 0, False, 2),
+    "300W_LP without landmarks/": Format(FITS[1], functools.partial(_read_fit, "pt2d", "pts_2d"), 0, True, 3),
+    "points.csv of test_pb.py": Format(_find_csv, _read_68, 0, False, 0),
 }

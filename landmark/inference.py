@@ -143,11 +143,8 @@ def load_model(path=SHIPPED_MODEL, detector=None, any_angle=False, min_score=MIN
 
 
 def default_model():
-    """The Path of the user's own landmark.pb, or of the one in models/, which is then said."""
-    if OWN_MODEL.exists():
-        return OWN_MODEL
-    print(f"no {OWN_MODEL} here: using {os.path.relpath(SHIPPED_MODEL)}")
-    return SHIPPED_MODEL
+    """The Path of the user's own landmark.pb, or of the one in models/ if there is none."""
+    return OWN_MODEL if OWN_MODEL.exists() else Path(os.path.relpath(SHIPPED_MODEL))
 
 
 # On crops

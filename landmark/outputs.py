@@ -123,6 +123,11 @@ def read_ledger(folder):
     return written
 
 
+def list_written(folder):
+    """The names of the files in a folder that a script of ours wrote, and nobody changed since: set."""
+    return {name for name, stamp in read_ledger(folder) if _stamp(folder / name) == stamp}
+
+
 @contextlib.contextmanager
 def _partial(path):
     partial = path.with_name(f"{PARTIAL}{os.getpid()}-{_partial_end(path)}")

@@ -96,8 +96,8 @@ def to_photo(points, box):
 
 
 def bounds(points):
-    """The box x_min y_min x_max y_max, float64 [4], around points [N, 2]."""
-    return np.concatenate([points.min(0), points.max(0)])
+    """The box x_min y_min x_max y_max, float64 [4], around points [N, 2]; NaN for a missing one."""
+    return np.concatenate([np.nanmin(points, 0), np.nanmax(points, 0)])
 
 
 def overlap(box, other):

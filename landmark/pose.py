@@ -9,18 +9,32 @@ import numpy as np
 
 from landmark.errors import UserError
 from landmark.mat import read_mat
+from landmark.points import LANDMARKS
 
 YAW_BINS = [(0, 30), (30, 60), (60, 90)]  # degrees, that errors are told apart by
-# The mean head of data/head.py in centimetres, x right, y down, z away from the camera, the middle of the head at the
-# origin: brows, nose, corners of the eyes, which move least with what a face does.
-POSE_LANDMARKS = [*range(17, 36), 36, 39, 42, 45]
-POSE_MODEL = np.array([
-    [-5.7, -2.0, -6.5], [-4.8, -2.8, -8.0], [-3.6, -3.0, -9.0], [-2.4, -2.7, -9.6], [-1.2, -2.2, -9.9],
-    [1.2, -2.2, -9.9], [2.4, -2.7, -9.6], [3.6, -3.0, -9.0], [4.8, -2.8, -8.0], [5.7, -2.0, -6.5],
-    [0, -0.6, -9.6], [0, 0.7, -10.4], [0, 2.0, -11.25], [0, 3.3, -12.05],
-    [-1.45, 4.3, -10.4], [-0.75, 4.6, -11.0], [0, 4.8, -11.2], [0.75, 4.6, -11.0], [1.45, 4.3, -10.4],
-    [-4.5, 0.05, -7.4], [-1.65, 0.25, -8.1], [1.65, 0.25, -8.1], [4.5, 0.05, -7.4],
+# The mean head's landmarks in centimetres, x to the picture's right, y down, z towards the camera, the middle of the
+# head at the origin. One half: landmark at the right, landmark at the left, x, y, z.
+HALF_HEAD = np.array([
+    [16, 0, 7.0, 0.3, 1.2], [15, 1, 6.9, 2.6, 1.5], [14, 2, 6.6, 4.8, 2.0], [13, 3, 6.1, 6.9, 2.8],
+    [12, 4, 5.4, 8.6, 4.0], [11, 5, 4.3, 10.0, 5.6], [10, 6, 3.0, 11.0, 7.4], [9, 7, 1.5, 11.6, 8.9],
+    [8, 8, 0, 11.8, 9.5],
+    [26, 17, 5.7, -2.0, 6.5], [25, 18, 4.8, -2.8, 8.0], [24, 19, 3.6, -3.0, 9.0], [23, 20, 2.4, -2.7, 9.6],
+    [22, 21, 1.2, -2.2, 9.9],
+    [27, 27, 0, -0.6, 9.6], [28, 28, 0, 0.7, 10.4], [29, 29, 0, 2.0, 11.25], [30, 30, 0, 3.3, 12.05],
+    [35, 31, 1.45, 4.3, 10.4], [34, 32, 0.75, 4.6, 11.0], [33, 33, 0, 4.8, 11.2],
+    [45, 36, 4.5, 0.05, 7.4], [44, 37, 3.6, -0.52, 8.15], [43, 38, 2.45, -0.5, 8.3],
+    [42, 39, 1.65, 0.25, 8.1], [47, 40, 2.5, 0.55, 8.15], [46, 41, 3.6, 0.55, 8.0],
+    [54, 48, 2.55, 6.85, 9.4], [53, 49, 1.5, 6.1, 10.7], [52, 50, 0.55, 5.75, 11.3], [51, 51, 0, 5.95, 11.35],
+    [57, 57, 0, 8.1, 11.0], [56, 58, 0.8, 8.0, 10.9], [55, 59, 1.7, 7.6, 10.3],
+    [64, 60, 2.3, 6.85, 9.6], [63, 61, 1.0, 6.6, 10.9], [62, 62, 0, 6.65, 11.2],
+    [66, 66, 0, 7.15, 11.0], [65, 67, 1.0, 7.1, 10.8],
 ])  # fmt: skip
+MEAN_HEAD = np.zeros([LANDMARKS, 3])
+MEAN_HEAD[HALF_HEAD[:, 1].astype(int)] = HALF_HEAD[:, 2:] * [-1, 1, 1]
+MEAN_HEAD[HALF_HEAD[:, 0].astype(int)] = HALF_HEAD[:, 2:]
+POSE_LANDMARKS = [*range(17, 36), 36, 39, 42, 45]  # brows, nose, corners of the eyes: they move least with expressions
+MIN_POSE_POINTS = 8
+POSE_MODEL = MEAN_HEAD[POSE_LANDMARKS] * [1, 1, -1]  # z away from the camera
 # Of the coordinates of POSE_LANDMARKS, what the head's axes are in a picture: least squares, the head seen from afar.
 AXES = np.linalg.pinv(POSE_MODEL - POSE_MODEL.mean(0))
 # A head's angles in degrees, those of 300W_LP: see estimate_pose.
@@ -73,11 +87,15 @@ def estimate_tilt(points):
 def _rotate(points):
     """The rotation of the head, float64 [3, 3], in the axes of POSE_MODEL."""
     points = points[POSE_LANDMARKS]
+    there = np.isfinite(points).all(1)
+    points, model = points[there].astype(np.float64), POSE_MODEL[there]
+    if len(points) < MIN_POSE_POINTS:
+        return np.full([3, 3], np.nan)
     size, centre = np.ptp(points, axis=0).max(), points.mean(0)
     try:
         for _ in range(2):  # the camera looks at the middle of the head, as in data/make_sample.py
             camera = np.array([[CAMERA * size, 0, centre[0]], [0, CAMERA * size, centre[1]], [0, 0, 1]])
-            pose = cv2.solvePnP(POSE_MODEL, points, camera, None, flags=cv2.SOLVEPNP_SQPNP)[1:]
+            pose = cv2.solvePnP(model, points, camera, None, flags=cv2.SOLVEPNP_SQPNP)[1:]
             centre = cv2.projectPoints(np.zeros([1, 3]), *pose, camera, None)[0].ravel()
     except cv2.error:
         return np.full([3, 3], np.nan)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from landmark.annotations import AnnotatedFace
 from landmark.errors import UserError
 from landmark.outputs import whole_file
-from landmark.points import GREEN, IMAGE_SIZE, JAW, LANDMARK_TYPES, LANDMARKS, WHOLE_CROP, contact_sheet
+from landmark.points import GREEN, IMAGE_SIZE, JAW, LANDMARK_TYPES, LANDMARKS, PARTS, WHOLE_CROP, contact_sheet
 
 SPLITS = "train", "test"
 PREVIEW_CROPS = 25
@@ -50,7 +50,7 @@ Manifest = namedtuple("Manifest", "landmark_type train test mean_face labelled f
 
 
 def to_record(face):
-    """The record of a AnnotatedFace: a serialized tf.train.Example.
+    """The record of an AnnotatedFace: a serialized tf.train.Example.
 
     The photo's file as it is leaves train.py the room to turn and shift the crop, costs no time here, and is smaller
     than the pixels of the crop (40 KB in 300W_LP).
@@ -124,6 +124,8 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
                 f"{sum(counts)} usable faces of {len(is_test)} are too few to train and test on"
                 f"{', give fewer --shards' if shard else ''}; {skipped_txt} says what is wrong with the others"
             )
+        if not shard:  # of shards, only all together must have all labels
+            check_labels(totals.labelled, counts[0], totals.landmark_type)
     manifest = totals.manifest(counts[1], paths, fingerprint)
     with write(out / f"records{shard}.json") as path:
         path.write_text(_to_json(manifest))
@@ -131,6 +133,23 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
     with write(out / f"preview{shard}.png") as path:
         path.write_bytes(cv2.imencode(".png", contact_sheet(np.array([face.crop for face in preview]), labels))[1])
     return manifest, len(skipped)
+
+
+def check_labels(labelled, count, landmark_type):
+    """Prints of how many training faces each part has labels, where these are not all.
+
+    labelled: int [68], the number of faces with a label for each landmark; count: of the training faces.
+    Raises UserError: no face has a label for some landmark.
+    """
+    missing = np.flatnonzero(labelled == 0)
+    if len(missing):
+        other = {"pts_2d": "3d", "pts_3d": "2d"}[landmark_type]
+        what = "the jaw" if {*missing} == {*JAW} else f"points {', '.join(map(str, missing))}"
+        raise UserError(f"no training face has a label for {what}: prepare with --points {other}, or add faces that do")
+    for part, lines in PARTS.items():
+        fewest = min(labelled[index] for line in lines for index in line)
+        if fewest < count:
+            print(f"{fewest:,} of {count:,} training faces have labels for all of the {part}")
 
 
 def _to_json(manifest):
@@ -206,8 +225,8 @@ def _parse(record, path):
         if kind and (kind, len(getattr(feature[key], kind).value)) != (LISTS[form.dtype], math.prod(form.shape)):
             raise ValueError(f"holds another {key} than {form.shape or 'one'} of {form.dtype.name}")
     label = np.array(label, np.float32)
-    if not (np.isfinite(np.delete(label.reshape(LANDMARKS, 2), JAW, 0)).all() and box[0] < box[2] and box[1] < box[3]):
-        raise ValueError("holds points that are no numbers, or a crop of no size")
+    if np.isinf(label).any() or np.isnan(label).all() or not (box[0] < box[2] and box[1] < box[3]):
+        raise ValueError("holds infinite points, or none, or a crop of no size")
     crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
     yaw = [*feature["yaw"].float_list.value, math.nan][0]
     kind = [*feature["kind"].bytes_list.value, LANDMARK_TYPES[0].encode()][0].decode(errors="replace")
@@ -226,19 +245,22 @@ def check_records(train_paths, test_paths):
 def read_manifest(folder):
     """The Manifest of the record files in a folder, from the records*.json beside them.
 
-    If these are missing, or of files of other sizes, the records are read instead, and a missing one is written. Raises
+    If these are missing, or of files of other sizes, the records are read instead, and records.json is written. Raises
     UserError as find_record_files and read_records do, and if the shards are of different lists of faces.
     """
     paths = [find_record_files(folder, split) for split in SPLITS]
     sizes = {path.name: path.stat().st_size for files in paths for path in files}
     files = sorted(Path(folder).glob("records*.json"))
     known = [manifest for path in files if (manifest := _from_json(path)) and manifest.sizes.items() <= sizes.items()]
+    for manifest in known:
+        if manifest.sizes == sizes:
+            return manifest
     if sum(len(manifest.sizes) for manifest in known) == len(sizes):
         return _merge(folder, known)
-    manifest = check_records(*paths)
-    if not files:
-        with whole_file(Path(folder) / "records.json") as path:
-            path.write_text(_to_json(manifest))
+    manifest, path = check_records(*paths), Path(folder) / "records.json"
+    if not path.exists() or "mean_face" in path.read_text(errors="replace"):  # or it is someone else's
+        with whole_file(path) as partial:
+            partial.write_text(_to_json(manifest))
     return manifest
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -23,6 +24,8 @@ LONGEST = 600  # seconds; times further apart are a fault of the file
 class Video:
     """A video or camera: iterating reads its frames, uint8 [H, W, 3], BGR, until its end or Ctrl-C.
 
+    source: Path of a video; or a camera, by number, path or URL. One that cannot be read has no frames.
+
     rate: float, frames a second.
     length: number of frames, None where it is not known.
     seconds: float, when the frame that was read last is shown, from the first one on: by the times in the file; of a
@@ -30,21 +33,26 @@ class Video:
     """
 
     def __init__(self, source):
-        """source: path of a video, or the number of a camera, int; one that cannot be read has no frames."""
-        self.is_camera = isinstance(source, int)
-        source = source if self.is_camera else os.fsencode(source)
+        self.is_camera = not isinstance(source, Path)
+        source = source if isinstance(source, int) else os.fsencode(source)
         self.capture = cv2.VideoCapture(source)
         times = [] if self.is_camera else _read_times(source)
         self.has_times = self.is_camera or len(set(times)) > 1
         self.rate = _find_rate(self.capture.get(cv2.CAP_PROP_FPS), times)
         self.length = max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
-        self.seconds = 0.0
+        self.seconds, self.is_stopped = 0.0, False
+
+    def is_cut(self, count):
+        """Whether fewer frames came than the file says, by more than containers are off; count: of those that came."""
+        return not self.is_stopped and not self.is_camera and count < 0.98 * (self.length or 0) - 1
+
+    def _stop(self, *_):
+        self.is_stopped = True
 
     def __iter__(self):
-        stops, last = [], None
-        before = signal.signal(signal.SIGINT, lambda *_: stops.append(True))  # in the midst of a frame it tears files
+        last, before = None, signal.signal(signal.SIGINT, self._stop)  # not in the midst of a frame
         try:
-            while not stops and (frame := self.capture.read()[1]) is not None:
+            while not self.is_stopped and (frame := self.capture.read()[1]) is not None:
                 now = time.monotonic() if self.is_camera else self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 if last is not None:
                     has_step = self.has_times and 0 <= now - last <= LONGEST

@@ -8,6 +8,7 @@ Files that fail are kept in fuzz-failures/. The same seed damages the same files
 """
 
 import argparse
+import contextlib
 import mmap
 import os
 import random
@@ -42,7 +43,7 @@ from landmark.mat import read_mat  # noqa: E402
 from landmark.pictures import read_picture  # noqa: E402
 from landmark.points import LANDMARK_TYPES  # noqa: E402
 from landmark.recipe import DEFAULT  # noqa: E402
-from landmark.records import FEATURES, read_manifest, read_records, to_record  # noqa: E402
+from landmark.records import check_records, read_batches, read_manifest, read_records, to_record  # noqa: E402
 from landmark.runtimes import load_session  # noqa: E402
 from senet import SENet, crops_placeholder  # noqa: E402
 from test_formats import SHARED, write_set  # noqa: E402
@@ -120,13 +121,20 @@ def make_examples(folder):
 
 
 def train_on_example(path):
-    """Reads a record, under correct checksums, as train.py does: it is checked, then batched and augmented."""
+    """Reads a record, under correct checksums, as train.py does: batched and augmented, and checked if that fails."""
     record = path.read_bytes()
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(record)
-    for _ in read_records([path]):
-        parsed = tf.io.parse_example([record], FEATURES)
-        augment_batch(DEFAULT, 0, 1000, *(parsed[name].numpy() for name in ("image", "label", "box", "photo")))
+
+    def augment(number, *batch):
+        return augment_batch(DEFAULT, 0, 1000, *batch)
+
+    try:
+        for _ in read_batches([path], 1, augment=augment):
+            pass
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+        check_records([path], [path])
+        raise
 
 
 def make_records(folder):
@@ -237,7 +245,8 @@ def fuzz(name, count, seed, keep):
     kind, began = FUZZED[name], time.monotonic()
     tally = memoryview(mmap.mmap(-1, 24)).cast("Q")  # files begun, read, failed; shared by the processes
     with tempfile.TemporaryDirectory() as folder:
-        paths = kind.make(Path(folder).resolve())
+        with contextlib.redirect_stdout(None):
+            paths = kind.make(Path(folder).resolve())
         whole = [path.read_bytes() for path in paths]
 
         def make(i):

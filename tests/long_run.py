@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conftest import ENVIRONMENT, REPO, place_points, write_face
+from kill import ENVIRONMENT, REPO, prepare
 
 
 def main():
@@ -23,11 +23,8 @@ def main():
     parser.add_argument("--steps", type=int, default=20_000, help="(20000)")
     steps = parser.parse_args().steps
     with tempfile.TemporaryDirectory() as folder:
-        for i in range(20):
-            write_face(Path(folder) / "data", "AFW", f"AFW_{i}_0", i, place_points(i))
-        prepare = [sys.executable, "prepare_tfrecords.py", "--data", f"{folder}/data", "--out", folder]
-        subprocess.run(prepare, cwd=REPO, env=ENVIRONMENT, check=True, capture_output=True)
-        train = f"train.py --data {folder} --models {folder}/models --network original --batch_size 1 --steps {steps}"
+        records = prepare(Path(folder))["records"]
+        train = f"train.py --data {records} --models {folder}/models --network original --batch_size 1 --steps {steps}"
         run = [sys.executable, *train.split()]
         seen = []
         with subprocess.Popen(run, cwd=REPO, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:

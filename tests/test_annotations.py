@@ -14,7 +14,11 @@ REAL = REPO / "../shared/300W_LP"
 
 def test_one_face_in_ten_is_for_testing_in_any_order():
     stems = [f"{group}/LFPW_image_train_{i:04}" for i in range(200) for group in ("LFPW", "LFPW_Flip")]
-    faces = [Annotation(f"{stem}_{variant}", None, None, "300W_LP") for stem in stems for variant in range(3)]
+    faces = [
+        Annotation(name=f"{stem}_{variant}", points=None, photo=None, format="300W_LP")
+        for stem in stems
+        for variant in range(3)
+    ]
     is_test = dict(zip(faces, split_faces(faces), strict=True))
     assert sum(is_test.values()) == 20 * 2 * 3
     held_out = {face.name.partition("/")[2].rpartition("_")[0] for face, test in is_test.items() if test}

@@ -1,4 +1,4 @@
-"""Each format that --data takes: a small folder of its own making, and a damaged one."""
+"""Each format that --data takes: a small folder made here, and a damaged one."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from conftest import REPO
 
 from landmark import records as record_files
 from landmark.annotations import find_annotations, read_face, read_faces, split_faces
+from landmark.errors import UserError
 from landmark.formats import FORMATS, WFLW_68, Annotation, read_points
 from landmark.points import MIRROR, crop_box, to_crop
 
@@ -22,7 +23,7 @@ def as_300w_lp(folder, faces):
         path = folder / "landmarks/SET" / f"{stem}_pts.mat"
         path.parent.mkdir(parents=True, exist_ok=True)
         scipy.io.savemat(path, {"pts_2d": points, "pts_3d": points + 5})
-        # 300W_LP holds these too: each face still counts once.
+        # 300W_LP holds these too, and each face must still count once.
         scipy.io.savemat(folder / f"SET/{stem}.mat", {"pt2d": points.T + 9, "Pose_Para": np.zeros([1, 7])})
     return "SET", path
 
@@ -97,7 +98,7 @@ WRITERS = {
 
 
 def write_set(folder, name, make, count=6):
-    """Writes a set in a format: {stem: points of whole pixels}, the file of the last face's points."""
+    """Writes a set in a format; returns ({stem: points of whole pixels}, the file of the last face's points)."""
     (folder / "SET").mkdir(parents=True)
     faces = {f"face_{seed}00": np.round(make.points(seed)) for seed in range(1, 1 + count)}
     for seed, (stem, points) in enumerate(faces.items()):
@@ -108,11 +109,11 @@ def write_set(folder, name, make, count=6):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_points_are_those_of_the_pixels(name, tmp_path, make, capsys):
+def test_points_are_in_pixels_of_the_photo(name, tmp_path, make, capsys):
     faces, _ = write_set(tmp_path / "own", name, make)
     annotations = find_annotations([tmp_path / "own"])
-    kinds = {"300W_LP": "2D and 3D", "AFLW2000-3D": "3D"}.get(name, "2D")
-    assert capsys.readouterr().out == f"6 faces in {tmp_path / 'own'}: {name}, {kinds} points\n"
+    types = {"300W_LP": "2D and 3D", "AFLW2000-3D": "3D"}.get(name, "2D")
+    assert capsys.readouterr().out == f"6 faces in {tmp_path / 'own'}: {name}, {types} points\n"
     assert sorted(annotation.name for annotation in annotations) == sorted(f"SET/{stem}" for stem in faces)
     for annotation in annotations:
         points = next(iter(read_points(annotation).values()))
@@ -166,7 +167,7 @@ TOKENS = b"nan 1e999 -1 { } <box> </image> , \n \0 ../ / &a; \xff\xfe <!ENTITY".
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_any_damage_is_one_line_or_other_points(name, tmp_path, make):
+def test_any_damage_is_one_line_or_changes_points(name, tmp_path, make):
     _, path = write_set(tmp_path, name, make, 2)
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     for _ in range(60):
@@ -176,17 +177,17 @@ def test_any_damage_is_one_line_or_other_points(name, tmp_path, make):
         path.write_bytes(damaged)
         try:
             annotations = find_annotations([tmp_path])
-        except ValueError as error:
+        except UserError as error:
             assert str(tmp_path) in str(error) and "\n" not in str(error)
             continue
         for annotation in annotations:
             try:
                 read_face(annotation)
-            except ValueError as error:
+            except UserError as error:
                 assert str(tmp_path) in str(error) and "\n" not in str(error)
 
 
-def test_a_folder_of_no_format_gets_the_list_of_them(tmp_path, says):
+def test_a_folder_in_no_format_gets_the_list_of_formats(tmp_path, says):
     message = says("prepare_tfrecords", "--data", tmp_path)
     assert str(tmp_path) in message
     for name in FORMATS:
@@ -194,7 +195,7 @@ def test_a_folder_of_no_format_gets_the_list_of_them(tmp_path, says):
 
 
 @pytest.mark.parametrize("name", ["dlib XML", "points.csv of test_pb.py"])
-def test_several_faces_in_a_photo_are_several_faces_on_one_side(name, tmp_path, make):
+def test_the_faces_of_one_photo_are_in_one_split(name, tmp_path, make):
     faces, path = write_set(tmp_path, name, make, 3)
     path.write_text(path.read_text().replace("face_200", "face_100"))
     (path.parent / f"more{path.suffix}").write_text(path.read_text())  # another list of the same faces
@@ -202,8 +203,8 @@ def test_several_faces_in_a_photo_are_several_faces_on_one_side(name, tmp_path, 
     found = {annotation.name: annotation for annotation in annotations}
     assert sorted(found) == ["SET/face_100", "SET/face_100#1", "SET/face_300"]
     np.testing.assert_allclose(read_points(found["SET/face_100#1"])["pts_2d"], faces["face_200"])
-    sides = dict(zip([annotation.name for annotation in annotations], split_faces(annotations), strict=True))
-    assert sides["SET/face_100"] == sides["SET/face_100#1"] != sides["SET/face_300"]
+    is_test = dict(zip([annotation.name for annotation in annotations], split_faces(annotations), strict=True))
+    assert is_test["SET/face_100"] == is_test["SET/face_100#1"] != is_test["SET/face_300"]
 
 
 def test_the_68_of_the_98_points_keep_their_sides_in_the_mirror():
@@ -216,7 +217,7 @@ def test_the_68_of_the_98_points_keep_their_sides_in_the_mirror():
 
 
 @pytest.mark.parametrize(
-    "stems, variants, faces",
+    "stems, variants, faces",  # whether the format has variants; how many faces the stems are
     [
         ([f"AFW_{i}_1_{v}" for i in range(10) for v in range(3)], True, 10),
         ([f"Name_{i:02}" for i in range(6)] + [f"Other_{i:02}" for i in range(6)], True, 2),
@@ -228,17 +229,25 @@ def test_the_68_of_the_98_points_keep_their_sides_in_the_mirror():
         ([f"holiday_{i}" for i in range(20)] + [f"party_{i}" for i in range(20)], False, 40),
     ],
 )
-def test_a_number_is_a_variant_only_where_there_are_variants(stems, variants, faces):
+def test_a_number_in_a_name_is_a_variants_only_if_the_set_has_variants(stems, variants, faces):
     form = next(name for name, row in FORMATS.items() if row.variants is variants)
-    theirs = [Annotation(f"AFW/AFW_{i}_1_{v}", None, None, "300W_LP") for i in range(40) for v in range(2)]
-    mine = [Annotation(f"MINE/{stem}", None, None, form) for stem in stems]
-    sides = split_faces(mine)
-    assert sum(sides) / len(sides) == round(max(1, 0.1 * faces)) / faces
-    mirrored = [Annotation(f"MINE_Flip/{stem}", None, None, form) for stem in stems]
-    assert split_faces(mine + mirrored) == sides + sides
+    theirs = [
+        Annotation(name=f"AFW/AFW_{i}_1_{v}", points=None, photo=None, format="300W_LP")
+        for i in range(40)
+        for v in range(2)
+    ]
+    mine = [Annotation(name=f"MINE/{stem}", points=None, photo=None, format=form) for stem in stems]
+    is_test = split_faces(mine)
+    assert sum(is_test) / len(is_test) == round(max(1, 0.1 * faces)) / faces
+    mirrored = [Annotation(name=f"MINE_Flip/{stem}", points=None, photo=None, format=form) for stem in stems]
+    assert split_faces(mine + mirrored) == is_test + is_test
     if len(stems) == faces:
-        turned = [Annotation(f"MINE_turned/{stem}_{v}", None, None, "300W_LP") for v in range(3) for stem in stems]
-        assert split_faces(mine + turned) == 4 * sides
+        turned = [
+            Annotation(name=f"MINE_turned/{stem}_{v}", points=None, photo=None, format="300W_LP")
+            for v in range(3)
+            for stem in stems
+        ]
+        assert split_faces(mine + turned) == 4 * is_test
     held_out = split_faces(theirs + mine)
     assert 0 < sum(held_out) < 0.3 * len(held_out)
     assert sum(held_out[:80]) > 0
@@ -260,11 +269,11 @@ def test_lists_never_leave_their_folder(tmp_path, make):
     assert len(annotations) == len(names)
     for annotation in annotations:
         assert annotation.photo.is_relative_to(folder.resolve())
-        with pytest.raises(ValueError, match="cannot be read"):
+        with pytest.raises(UserError, match="cannot be read"):
             read_face(annotation)
 
 
-def test_a_photo_is_found_by_the_end_of_its_name_if_that_is_one_photos(tmp_path, make):
+def test_a_photo_is_found_by_the_end_of_its_name_if_only_one_has_it(tmp_path, make):
     (tmp_path / "images/A").mkdir(parents=True)
     (tmp_path / "images/B").mkdir(parents=True)
     for name in "A/1.jpg", "B/1.jpg", "A/2.jpg":
@@ -283,15 +292,15 @@ def test_a_photo_is_found_by_the_end_of_its_name_if_that_is_one_photos(tmp_path,
             assert annotation.photo == (tmp_path / "images" / found).resolve()
 
 
-def test_a_set_of_the_other_kind_has_no_labels_at_the_jaw(tmp_path, make):
+def test_a_set_of_the_other_landmark_type_has_no_labels_at_the_jaw(tmp_path, make):
     faces, _ = write_set(tmp_path / "3d", "AFLW2000-3D", make, 1)
     (annotation,) = find_annotations([tmp_path / "3d"])
     points = faces["face_100"]
-    for kind in "pts_3d", "pts_2d":
-        face = read_face(annotation, kind)
+    for landmark_type in "pts_3d", "pts_2d":
+        face = read_face(annotation, landmark_type)
         assert face.box == crop_box(points)
         expected = to_crop(points, face.box)
-        if kind == "pts_2d":
+        if landmark_type == "pts_2d":
             expected[:17] = np.nan
         np.testing.assert_allclose(face.label.reshape(68, 2), expected, rtol=1e-6)
     faces, _ = write_set(tmp_path / "both", "300W_LP", make, 1)
@@ -308,14 +317,15 @@ def test_all_formats_at_once(tmp_path, make, run, read_records):
     options = [option for folder in folders for option in ("--data", folder)]
     done = run("prepare_tfrecords.py", *options, "--out", tmp_path, "--points", "3d")
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.splitlines()[: len(FORMATS)]) == sorted(
-        line for line in done.stdout.splitlines() if line.startswith("4 faces in ")
-    )
+    first, *lines = done.stdout.splitlines()
+    assert first.startswith("cropping the faces of ") and str(folders[-1]) in first
+    found = [line for line in lines if line.startswith("4 faces in ")]
+    assert lines[: len(found)] == found and len(found) == len(FORMATS)
     faces = read_records(tmp_path / "train.tfrecords") + read_records(tmp_path / "test.tfrecords")
     assert len(faces) == 4 * len(FORMATS)
     labelled = [np.isfinite(label[:34]).all() for _, _, label, _ in faces]
     assert sum(labelled) == 2 * 4  # 300W_LP and AFLW2000-3D know the jaw of 3d
-    assert json.loads((tmp_path / "records.json").read_text())["points"] == "pts_3d"
+    assert json.loads((tmp_path / "records.json").read_text())["landmark_type"] == "pts_3d"
     assert cv2.imread(str(tmp_path / "preview.png")) is not None
 
 
@@ -331,7 +341,7 @@ def test_names_that_are_not_utf8_work(name, tmp_path, make):
     annotations = find_annotations([tmp_path])
     record_files.write_records(split_faces(annotations), read_faces(annotations, workers=1), tmp_path)
     assert f"SET/{latin}_100.jpg: empty file" in os.fsdecode((tmp_path / "skipped.txt").read_bytes())
-    faces = [face for side in ("train", "test") for face in record_files.read_records(tmp_path / f"{side}.tfrecords")]
+    faces = record_files.read_records([tmp_path / f"{split}.tfrecords" for split in ("train", "test")])
     assert sorted(face.name for face in faces) == [f"SET/{latin}_{i}00" for i in range(2, 7)]
 
 

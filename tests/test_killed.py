@@ -1,6 +1,6 @@
-"""Scripts that are stopped: by kill -9, Ctrl-C and SIGTERM, at moments that are seen in what they write.
+"""Scripts that are stopped by kill -9, Ctrl-C or SIGTERM while they write.
 
-`python tests/kill.py` does it at many moments of each script.
+`python tests/kill.py` stops each script at many moments.
 """
 
 import signal
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import kill
 import pytest
-from conftest import ENVIRONMENT, REPO, names_in
+from conftest import ENVIRONMENT, names_in
 
-from landmark.files import PARTIAL
+from landmark.outputs import PARTIAL
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +22,14 @@ def paths(small_set, records, tmp_path_factory):
 
 
 def wait(process, condition):
-    """Until a condition holds while a process runs."""
+    """Waits until a condition holds, while a process runs."""
     while not condition():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
 
 
 def begun(script, out):
-    """Whether a script is in the midst of writing."""
+    """Whether a script has begun to write."""
     partials = [partial for partial in Path(out).rglob(f"{PARTIAL}*") if partial.exists()]
     if script == "test_pb.py --video":
         return any(partial.suffix == ".csv" and partial.stat().st_size for partial in partials)
@@ -59,38 +59,18 @@ def test_after_kill_9_the_same_command_works(script, paths, tmp_path):
         ("data/turn_faces.py", signal.SIGTERM),
     ],
 )
-def test_a_signal_in_the_midst_of_the_work_is_one_line(script, number, paths, tmp_path):
+def test_a_signal_during_the_work_is_one_line(script, number, paths, tmp_path):
     paths = paths | {"out": tmp_path / "out"}
     process = kill.start(script, paths)
     wait(process, lambda: begun(script, paths["out"]))
     kill.check_left(paths["out"], number, *kill.stop(process, number))
 
 
-SCRIPTS = ["prepare_tfrecords.py", "train.py", "freeze_graph.py", "test_pb.py", "evaluate.py"]
-SCRIPTS += ["data/make_sample.py", "data/turn_faces.py", "data/fit_detector.py"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_signal_while_the_imports_load_is_one_line(script, number, tmp_path):
-    """A script is run whose first import after its own handlers waits."""
-    (tmp_path / "argparse.py").write_text("print('loading', flush=True)\nimport time\ntime.sleep(99)\n")
-    environment = ENVIRONMENT | {"PYTHONPATH": str(tmp_path)}
-    with subprocess.Popen(
-        [sys.executable, script], cwd=REPO, env=environment, stdout=-1, stderr=-1, text=True
-    ) as process:
-        assert process.stdout.readline() == "loading\n"
-        process.send_signal(number)
-        _, stderr = process.communicate()
-    assert (process.returncode, stderr) == (128 + number, "interrupted; nothing was written\n")
-
-
 def test_a_signal_waits_for_the_end_of_a_save(tmp_path):
     program = """
 import signal
-from landmark.cli import defer_signals, command
-from landmark.files import whole_file
 from pathlib import Path
+from landmark.cli import command, defer_signals
 
 @command
 def main():
@@ -108,7 +88,7 @@ main()
     assert names_in(tmp_path) == {"saved"}
 
 
-def test_a_background_jobs_ctrl_c_stays_ignored(tmp_path):
-    program = "from landmark.cli import start_script; import signal; start_script(); signal.raise_signal(2)"
+def test_ctrl_c_stays_ignored_in_a_background_job(tmp_path):
+    program = "import signal; from landmark.cli import command; command(lambda: signal.raise_signal(2))()"
     command = ["bash", "-c", f'trap "" INT; "{sys.executable}" -c "{program}"']
     assert subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT).returncode == 0

@@ -1,18 +1,20 @@
-"""Every network of senet.py: its interface, and its frozen graph in every program that reads one."""
+"""Every network of senet.py: its interface, and its frozen graph in every runtime."""
 
 import functools
 import json
 
-import cv2
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from landmark import export
 from landmark.checkpoints import restore
+from landmark.errors import UserError
 from landmark.recipe import DEFAULT
-from landmark.training import add_training, heat_map_loss
-from senet import NETWORKS, SENet, crops_placeholder, is_fully_connected, start_awake
+from landmark.runtimes import load_opencv
+from landmark.training import heat_map_loss
+from senet import NETWORKS, SENet, add_live_start, crops_placeholder, is_fully_connected
+from train import add_training
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def network(request):
 
 @pytest.fixture(scope="module")
 def checkpoint(network, tmp_path_factory):
-    """With nothing at zero or one."""
+    """The prefix of a checkpoint in which no variable is all zeros or ones."""
     folder = tmp_path_factory.mktemp(network)
     (folder / "run.json").write_text(json.dumps({"network": network}))
     rng = np.random.default_rng(7)
@@ -40,7 +42,7 @@ def checkpoint(network, tmp_path_factory):
                 value = rng.uniform(0.2, 0.8, shape)
             elif part == "weights":
                 value = rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
-                # The first sees 0..255; the last but a little change the points.
+                # The first layer sees 0..255; the last should change the points only a little.
                 value *= {"Conv": 0.01, "fully_connected_9": 0.05}.get(variable.op.name.partition("/")[0], 1)
             elif part in ("gamma", "moving_variance"):
                 value = rng.uniform(0.5, 1.5, shape)
@@ -66,12 +68,10 @@ def test_every_reader_gets_the_checkpoints_points(checkpoint, crops, check_plain
     for name, form in exact.items():
         form.convert(pb, tmp_path / name, crops)
         for count in 1, 8, 3:
-            same(form.open(tmp_path / name, 1)(crops[:count]), form.tolerance)
+            same(form.load(tmp_path / name, 1)(crops[:count]), form.tolerance)
     for count in 1, 8, 3:
-        same(export.PB.open(pb, 1)(crops[:count]), 1e-5)
-        net = cv2.dnn.readNetFromTensorflow(str(pb))
-        net.setInput(cv2.dnn.blobFromImages(crops[:count]))
-        same(net.forward(), 1e-4)
+        same(export.PB.load(pb, 1)(crops[:count]), 1e-5)
+        same(load_opencv(pb)(crops[:count]), 1e-4)
 
 
 def test_every_block_has_its_squeeze(network):
@@ -86,11 +86,11 @@ def test_every_variable_learns_and_a_checkpoint_holds_all_of_it(network, crops, 
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(0)
         build = functools.partial(SENet, network=network)
-        # Without dropout: a graph's random numbers are not part of a checkpoint.
+        # Without dropout, as a graph's random numbers are not part of a checkpoint.
         recipe = DEFAULT._replace(keep_prob=1)
         training = add_training(tf.constant(crops, tf.float32), tf.constant(labels), recipe, 10, build)
         session.run(tf.global_variables_initializer())
-        for op in start_awake(training.end_points, labels.mean(0), recipe.hidden_scale, recipe.hidden_mean):
+        for op in add_live_start(training.end_points, labels.mean(0), recipe.hidden_scale, recipe.hidden_mean):
             session.run(op)
         before = session.run(tf.trainable_variables())
         for _ in range(3):
@@ -104,13 +104,13 @@ def test_every_variable_learns_and_a_checkpoint_holds_all_of_it(network, crops, 
         checkpoint = saver.save(session, str(tmp_path / "model.ckpt"), write_meta_graph=False)
         losses = [session.run([training.scalars["total"], training.step])[0] for _ in range(3)]
         session.run(tf.global_variables_initializer())
-        restore(session, checkpoint)
+        restore(saver, session, checkpoint)
         again = [session.run([training.scalars["total"], training.step])[0] for _ in range(3)]
         np.testing.assert_allclose(again, losses, rtol=1e-3)
         assert losses[0] != losses[2]
 
 
-def test_heat_map_loss_is_least_where_the_hill_is_over_the_landmark():
+def test_heat_map_loss_is_least_with_the_hill_over_the_landmark():
     labels = np.full([1, 136], 0.3, np.float32)
     cells = np.linspace(-0.15, 1.15, 16)
     far = np.square((cells - 0.3) / (cells[1] - cells[0])) / -2
@@ -122,5 +122,5 @@ def test_heat_map_loss_is_least_where_the_hill_is_over_the_landmark():
 
 def test_unknown_network_is_refused(tmp_path, crops):
     (tmp_path / "run.json").write_text('{"network": "none"}')
-    with pytest.raises(ValueError, match="run.json names the network none, which is none of original"):
+    with pytest.raises(UserError, match="run.json names the network none, not one of original"):
         export.freeze(str(tmp_path / "model.ckpt-1"), crops)

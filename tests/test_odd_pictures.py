@@ -1,4 +1,4 @@
-"""Folders as they are: one odd picture does not cost the others, and what is not read is named."""
+"""Folders as users have them: one odd picture does not cost the others, and what is not read is named."""
 
 import csv
 import json
@@ -10,28 +10,28 @@ import pytest
 import scipy.io
 from conftest import ENVIRONMENT, REPO, call, names_in
 
-from landmark.files import read_picture
+from landmark.pictures import read_picture
 
 SHIPPED = REPO / "models" / "landmark.pb"
 ASTRONAUT = REPO / "images" / "astronaut.jpg"
-LATIN = os.fsdecode(b"caf\xe9.jpg")  # no UTF-8
+LATIN = os.fsdecode(b"caf\xe9.jpg")  # not UTF-8
 
 
 @pytest.fixture
 def draw(capsys):
-    """draw(*arguments): what test_pb.py says: (stdout, lines of stderr)."""
+    """draw(*arguments): what test_pb.py prints: (stdout, lines of stderr)."""
 
     def draw(*arguments):
         capsys.readouterr()
         call("test_pb", "--pb", SHIPPED, *arguments)
         said = capsys.readouterr()
-        return said.out, [line for line in said.err.splitlines() if line[1:5] != "0000"]
+        return said.out, said.err.splitlines()
 
     return draw
 
 
 def rows_of(path):
-    """picture -> its lines of points.csv."""
+    """The lines of a points.csv: dict of a picture's name to its rows."""
     rows = {}
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         for row in csv.DictReader(file):
@@ -73,7 +73,7 @@ def test_one_odd_picture_does_not_cost_the_others(tmp_path, draw, make):
         assert len(rows[entry["picture"]]) == max(1, len(entry["faces"]))
 
 
-def test_pictures_are_known_by_what_they_hold(tmp_path, draw, says, make):
+def test_pictures_are_recognised_by_their_content(tmp_path, draw, says, make):
     images = tmp_path / "images"
     images.mkdir()
     kinds = [suffix for suffix in (".gif", ".avif", ".webp", ".tiff", ".jp2") if cv2.haveImageWriter(f"a{suffix}")]
@@ -98,7 +98,7 @@ def test_pictures_are_known_by_what_they_hold(tmp_path, draw, says, make):
         assert str(missing) in message
 
 
-def test_names_that_are_no_utf_8_in_the_c_locale(tmp_path, run, monkeypatch):
+def test_names_that_are_not_utf_8_in_the_c_locale(tmp_path, run, monkeypatch):
     monkeypatch.setitem(ENVIRONMENT, "LC_ALL", "C")
     folder = tmp_path / os.fsdecode(b"fa\xe7ade")
     folder.mkdir()
@@ -113,7 +113,7 @@ def test_names_that_are_no_utf_8_in_the_c_locale(tmp_path, run, monkeypatch):
 
 
 def test_evaluate_goes_on_past_odd_files(tmp_path, capsys, make):
-    """A wide photo, a MAT file beside it without Pose_Para, eye corners that are one point, a name of 250 bytes."""
+    """A wide photo, a damaged MAT file, one without Pose_Para, eye corners that are one point, a long name."""
     points = make.points(0)
     same = points.copy()
     same[45] = same[36]

@@ -12,15 +12,16 @@ import time
 import cv2
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from conftest import ENVIRONMENT, REPO, call, names_in
 
 import fit_score
-from landmark import find
 from landmark.annotations import find_annotations, split_faces
-from landmark.detectors import CASCADE, YUNET_URL, load_detector
+from landmark.detectors import YUNET_URL, load_detector
+from landmark.errors import UserError
+from landmark.inference import FaceFinder, FaceTracker, find_landmarks, find_on_crop, refine_face, turn_picture
 from landmark.points import box_corners, turn_back
 from landmark.pose import estimate_tilt
+from landmark.runtimes import load_session
 
 SHIPPED = REPO / "models" / "landmark.pb"
 REAL = (REPO.parent / "shared" / "300W_LP").resolve()
@@ -29,9 +30,8 @@ EXIF_UPSIDE_DOWN = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x03\0
 
 
 @pytest.fixture(scope="module")
-def session():
-    with tf.Session(graph=find.load_graph(SHIPPED)) as session:
-        yield session
+def predict():
+    return load_session(SHIPPED)
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +40,14 @@ def detector():
 
 
 @pytest.fixture(scope="module")
-def astronaut(session):
-    """The points of images/astronaut.jpg, taken as the crop it is: [68, 2]."""
-    return find.take_crop(session, ASTRONAUT)[0].points
+def find_faces(predict, detector):
+    return FaceFinder(predict, detector)
+
+
+@pytest.fixture(scope="module")
+def astronaut(predict):
+    """The points of images/astronaut.jpg, which is a face crop: [68, 2]."""
+    return find_on_crop(predict, ASTRONAUT)[0].points
 
 
 def scene(*places, height=360, width=480):
@@ -63,8 +68,8 @@ def nme(points, true):
 
 
 def read_points(folder, name="points"):
-    """(rows of the .csv with a face as (picture, points [68, 2]), the .json); every picture or frame is in both, with
-    the same time and face numbers."""
+    """(the rows of the .csv that have a face, as (picture, points [68, 2]); the .json). Asserts that every picture or
+    frame is in both, with the same time and face numbers."""
     with (folder / f"{name}.csv").open(newline="") as file:
         _, *rows = csv.reader(file)
     entries = json.loads((folder / f"{name}.json").read_text())
@@ -143,7 +148,7 @@ def test_plain_crops_write_json_too(tmp_path):
     np.testing.assert_array_equal(face["points"], points)
 
 
-def test_a_detector_that_cannot_be_had_is_one_line(tmp_path, says, stop, monkeypatch):
+def test_a_detector_that_cannot_be_read_is_one_line(tmp_path, says, stop):
     command = ["test_pb", "--pb", SHIPPED, "--images", REPO / "images", "--output", tmp_path / "drawn"]
     bad = tmp_path / "bad.onnx"
     bad.write_text("no network\n")
@@ -158,13 +163,11 @@ def test_a_detector_that_cannot_be_had_is_one_line(tmp_path, says, stop, monkeyp
         assert code == 2 and f"{option[0]} needs --detect" in message
     code, message = stop(*command, "--detect", "--score", 70)
     assert code == 2 and "--score 70.0" in message
-    monkeypatch.delattr(cv2, "CascadeClassifier", raising=False)  # as in OpenCV 5
-    assert cv2.__version__ in says(*command, "--detect", "--detector", CASCADE)
     assert not (tmp_path / "drawn").exists()
 
 
-def test_yunet_gets_the_picture_at_its_size_and_gives_boxes_of_it(tmp_path):
-    """A network with YuNet's inputs and outputs that finds white squares of 64 pixels."""
+def test_yunet_gets_a_picture_it_can_take_and_gives_boxes_in_the_original(tmp_path):
+    """By a network with YuNet's inputs and outputs that finds white squares of 64 pixels."""
     onnx = pytest.importorskip("onnx", reason="the package onnx makes the file")
     nodes, weights, outputs = [], [], []
     for stride in 8, 16, 32:
@@ -191,58 +194,62 @@ def test_yunet_gets_the_picture_at_its_size_and_gives_boxes_of_it(tmp_path):
     assert detector.find(np.zeros((100, 200, 3), np.uint8)).shape == (0, 4)
 
 
-def test_points_on_no_face_are_refused(session, astronaut):
-    """Where the first look lands on a background, real or of noise, refine says so; on a face it does not."""
+def test_points_beside_a_face_are_refused(predict, astronaut):
+    """A first guess on the background gets a low score from refine_face; one on a face does not."""
     rng = np.random.default_rng(1)
     photo = scene((260, 100, 0.4), height=480, width=640)
     true = astronaut * 0.4 + [260, 100]
     refused = 0
     for _ in range(40):
         x, y = rng.uniform(0, 130), rng.uniform(0, 300)
-        first = find.find_landmarks(session, photo, [box_corners([x, y, x + 110, y + 130])])[0]
-        face = find.refine(session, photo, first)
+        first = find_landmarks(predict, photo, [box_corners([x, y, x + 110, y + 130])])[0]
+        face = refine_face(predict, photo, first)
         refused += face is None or face.score < 0.5
-        face = find.refine(session, photo, true + rng.normal(0, 6, 2))
+        face = refine_face(predict, photo, true + rng.normal(0, 6, 2))
         assert nme(face.points, true) < 0.06 and face.score > 0.5
         assert face.spread.shape == (68,) and 0 < face.spread.mean() < 0.1 * np.linalg.norm(true[36] - true[45])
     assert refused >= 38
     for outside in [-500, 0], [900, 0], [0, 600]:
-        assert find.refine(session, photo, true + outside) is None
-    assert find.refine(session, photo, np.full((68, 2), 100.0)) is None
+        assert refine_face(predict, photo, true + outside) is None
+    assert refine_face(predict, photo, np.full((68, 2), 100.0)) is None
 
 
 def test_a_turned_copy_has_each_pixel_where_its_matrix_says(make):
     picture = make.photo(0, 50, 80)
     for quarters in 1, 2, 3:
-        copy, matrix = find.turn_picture(picture, 90 * quarters)
+        copy, matrix = turn_picture(picture, 90 * quarters)
         np.testing.assert_array_equal(copy, np.rot90(picture, quarters))
         x, y = (matrix @ [10.5, 20.5, 1]).astype(int)
         np.testing.assert_array_equal(copy[y, x], picture[20, 10])
 
 
-@pytest.mark.parametrize(("name", "turns"), [(None, [60, 90, 180, 270]), (CASCADE, [90])])
-def test_faces_at_any_angle_are_found_as_exactly_as_upright(session, astronaut, name, turns):
+@pytest.mark.parametrize("turn", [60, 90, 180, 270])
+def test_faces_at_any_angle_are_found_as_exactly_as_upright_ones(turn, find_faces, astronaut):
     """And their tilt and their boxes turn with them."""
-    if name == CASCADE and not hasattr(cv2, "CascadeClassifier"):
-        pytest.skip(f"OpenCV {cv2.__version__} ships no cascade")
-    detector, picture = load_detector(name), scene((140, 60, 0.45))
     true = astronaut * 0.45 + [140, 60]
-    for turn in turns:
-        turned, matrix = find.turn_picture(picture, -turn)
-        (face,) = find.detect_faces(session, detector, turned)
-        moved = true @ matrix[:, :2].T + matrix[:, 2]
-        assert nme(face.points, moved) < 0.04 and face.score > 0.9
-        assert (estimate_tilt(face.points) - estimate_tilt(true) - turn + 180) % 360 - 180 == pytest.approx(0, abs=6)
-        across, ahead = face.box[1] - face.box[0], turn_back(turn)[:, 0]
-        assert across @ ahead > 0.95 * np.linalg.norm(across)  # the corners are the face's
+    turned, matrix = turn_picture(scene((140, 60, 0.45)), -turn)
+    (face,) = find_faces(turned)
+    moved = true @ matrix[:, :2].T + matrix[:, 2]
+    assert nme(face.points, moved) < 0.04 and face.score > 0.9
+    assert (estimate_tilt(face.points) - estimate_tilt(true) - turn + 180) % 360 - 180 == pytest.approx(0, abs=6)
+    across, ahead = face.box[1] - face.box[0], turn_back(turn)[:, 0]
+    assert across @ ahead > 0.95 * np.linalg.norm(across)  # the box starts at the face's own top left
 
 
-def test_one_upright_face_hides_no_other_with_any_angle(session, detector):
+def test_any_angle_finds_a_tilted_face_beside_an_upright_one(predict, detector):
     upright = scene((120, 40, 0.45))
     two = np.hstack([upright, cv2.rotate(upright, cv2.ROTATE_90_CLOCKWISE)[:360]])
-    faces = find.detect_faces(session, detector._replace(any_angle=True), two)
+    faces = FaceFinder(predict, detector, any_angle=True)(two)
     tilts = sorted(estimate_tilt(face.points) for face in faces)
     assert len(faces) == 2 and tilts[0] < 15 and 75 < tilts[1] < 105
+
+
+def test_faces_below_the_minimum_score_are_dropped(predict, detector):
+    picture = scene((140, 60, 0.45))
+    (face,) = FaceFinder(predict, detector)(picture)
+    assert 0.5 < face.score < 1
+    assert len(FaceFinder(predict, detector, min_score=face.score - 0.01)(picture)) == 1
+    assert not FaceFinder(predict, detector, min_score=face.score + 0.001)(picture)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here")
@@ -281,7 +288,7 @@ def test_fit_prints_numbers_that_bring_the_boxes_closer(tmp_path, run, make, det
 
 
 def test_the_fit_of_the_score_is_calibrated():
-    """Of two normal draws of one deviation, the odds are logistic: steep as their means are apart over its square."""
+    """The odds of two normal distributions are logistic: the steepness is their distance over the variance."""
     rng = np.random.default_rng(4)
     faces, others = (np.exp(rng.normal(np.log(middle), 0.6, n)).tolist() for middle, n in ((0.1, 4000), (0.4, 1000)))
     middle, steepness = fit_score.fit(faces, others)
@@ -289,7 +296,7 @@ def test_the_fit_of_the_score_is_calibrated():
     middle, steepness = fit_score.fit([0.1] * 50, [0.4] * 50)
     assert 0.1 < middle < 0.4 and 3 < steepness < 10
     for pair in (others, faces), (faces, []):
-        with pytest.raises(ValueError):
+        with pytest.raises(UserError):
             fit_score.fit(*pair)
 
 
@@ -297,7 +304,7 @@ def test_the_fit_of_the_score_is_calibrated():
 
 
 class CountingDetector:
-    """A detector that counts how often it is asked."""
+    """A detector that counts its calls."""
 
     def __init__(self, detector):
         self.calls = 0
@@ -314,14 +321,15 @@ def add_noise(frame, rng):
     return np.clip(frame + rng.normal(0, 5, frame.shape), 0, 255).round().astype(np.uint8)
 
 
-def follow(session, detector, frames):
-    return [faces for _, faces, _ in find.follow_faces(session, detector, frames)]
+def follow(predict, detector, frames):
+    track = FaceTracker(FaceFinder(predict, detector))
+    return [track(frame) for frame in frames]
 
 
-def test_a_still_face_does_not_shake_and_is_detected_once(session, detector):
+def test_a_still_face_does_not_shake_and_is_detected_once(predict, detector):
     rng = np.random.default_rng(2)
     frame, counting = scene((120, 60, 0.4)), CountingDetector(detector)
-    faces = follow(session, counting.detector, [add_noise(frame, rng) for _ in range(110)])
+    faces = follow(predict, counting.detector, [add_noise(frame, rng) for _ in range(110)])
     assert counting.calls == 1
     assert [[face.number for face in found] for found in faces] == [[0]] * 110
     points = np.array([found[0].points for found in faces[10:]])
@@ -330,16 +338,16 @@ def test_a_still_face_does_not_shake_and_is_detected_once(session, detector):
 
 
 @pytest.mark.parametrize("speed", [2, 4])
-def test_a_moving_face_is_drawn_less_than_a_frame_late(session, detector, speed):
-    """The face goes to and fro; the lag is the one at which least squares fit the drawn points to its way."""
+def test_a_moving_face_is_drawn_less_than_a_frame_late(predict, detector, speed):
+    """The face moves to and fro; its lag is the shift in time with the least squared distance to the drawn points."""
     rng = np.random.default_rng(3)
     times, period = np.arange(120), 60
-    way = speed * period / (2 * np.pi) * np.sin(2 * np.pi * times / period)  # its fastest is `speed` pixels a frame
+    way = speed * period / (2 * np.pi) * np.sin(2 * np.pi * times / period)  # at most `speed` pixels a frame
     still = scene((140, 60, 0.4))
     moves = [np.float32([[1, 0, x], [0, 1, 0]]) for x in way]
     frames = [add_noise(cv2.warpAffine(still, move, still.shape[1::-1], borderMode=1), rng) for move in moves]
     counting = CountingDetector(detector)
-    faces = follow(session, counting.detector, frames)
+    faces = follow(predict, counting.detector, frames)
     assert counting.calls == 1
     drawn = np.array([found[0].points[:, 0].mean() for found in faces])[30:]
 
@@ -350,10 +358,10 @@ def test_a_moving_face_is_drawn_less_than_a_frame_late(session, detector, speed)
     assert min(np.arange(-2, 6, 0.05), key=misfit) < 1
 
 
-def test_a_face_that_goes_is_let_go_and_found_again(session, detector, astronaut):
+def test_a_face_that_leaves_is_dropped_and_found_again(predict, detector, astronaut):
     places = [[(40, 60, 0.4)]] * 5 + [[]] * 5 + [[(200, 90, 0.4)]] * 5 + [[(30, 20, 0.3)]] * 5
     rng, counting = np.random.default_rng(4), CountingDetector(detector)
-    faces = follow(session, counting.detector, [add_noise(scene(*place), rng) for place in places])
+    faces = follow(predict, counting.detector, [add_noise(scene(*place), rng) for place in places])
     assert [len(found) for found in faces] == [len(place) for place in places]
     assert counting.calls == 1 + 5 * 2 + 1 + 1  # upright, and one turn
     for found, place in zip(faces, places, strict=True):
@@ -363,22 +371,22 @@ def test_a_face_that_goes_is_let_go_and_found_again(session, detector, astronaut
     assert numbers == [0] * 5 + [1] * 5 + [2] * 5
 
 
-def test_one_of_two_faces_is_found_again_without_losing_the_other(session, detector):
+def test_one_of_two_faces_is_found_again_without_losing_the_other(predict, detector):
     one, two = (20, 60, 0.4), (250, 80, 0.4)
     places = [[one, two]] * 4 + [[one]] * 4 + [[one, two]] * 4
-    faces = follow(session, detector, [scene(*place) for place in places])
+    faces = follow(predict, detector, [scene(*place) for place in places])
     assert [len(found) for found in faces] == [2] * 4 + [1] * 4 + [2] * 4
     stays = {face.number for face in faces[0] if face.box[0, 0] < 150}
     assert all(stays < {face.number for face in found} | {-1} for found in faces)
     assert {face.number for face in faces[-1]} == stays | {2}
 
 
-def test_a_face_that_turns_round_is_followed(session, detector, astronaut):
+def test_a_face_that_turns_in_a_circle_is_followed(predict, detector, astronaut):
     still, counting, middle = scene((150, 90, 0.4)), CountingDetector(detector), (231.0, 189.0)
     true = astronaut * 0.4 + [150, 90]
     turns = [cv2.getRotationMatrix2D(middle, -6 * i, 1) for i in range(61)]
     frames = [cv2.warpAffine(still, turn, still.shape[1::-1], borderMode=cv2.BORDER_REPLICATE) for turn in turns]
-    faces = follow(session, counting.detector, frames)
+    faces = follow(predict, counting.detector, frames)
     assert counting.calls == 1 and [[face.number for face in found] for found in faces] == [[0]] * 61
     for i, ((face,), turn) in enumerate(zip(faces, turns, strict=True)):
         assert nme(face.points, true @ turn[:, :2].T + turn[:, 2]) < 0.08, i
@@ -428,7 +436,7 @@ def test_a_video_that_cannot_be_read_is_one_line_and_leaves_nothing(tmp_path, sa
     assert code == 2 and "--output" in message
 
 
-def test_ctrl_c_leaves_a_whole_video(tmp_path, detector):
+def test_ctrl_c_leaves_a_complete_video(tmp_path, detector):
     write_video(tmp_path / "long.avi", [scene((100, 60, 0.4))] * 1000)
     output = tmp_path / "drawn"
     command = [sys.executable, "test_pb.py", "--pb", SHIPPED, "--video", tmp_path / "long.avi", "--output", output]
@@ -437,7 +445,7 @@ def test_ctrl_c_leaves_a_whole_video(tmp_path, detector):
     ) as process:
         try:
             deadline = time.monotonic() + 60
-            partial = output / f".partial-{process.pid}-long.json"
+            partial = output / f".partial-{process.pid}-long.csv"
             while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
                 time.sleep(0.05)
             os.kill(process.pid, signal.SIGINT)

@@ -1,3 +1,4 @@
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,18 +8,20 @@ import pytest
 import scipy.io
 import scipy.sparse
 import tensorflow.compat.v1 as tf
-from conftest import names_in, spec_box, spec_crop
+from conftest import call, names_in, spec_box, spec_crop
 
 from landmark import records as record_files
+from landmark.annotations import find_annotations, read_faces
 from landmark.augment import augment_batch
-from landmark.evaluation import find_folders, shake_box
-from landmark.files import PARTIAL
+from landmark.errors import UserError
+from landmark.evaluation import predict_faces, shake_box
+from landmark.outputs import PARTIAL
 from landmark.recipe import DEFAULT
 
 
 def test_records_are_the_crops_and_labels_of_their_photos(records, small_set, read_records):
     faces = read_records(records / "train.tfrecords") + read_records(records / "test.tfrecords")
-    assert len(faces) == len({name for name, *_ in faces}) == 64  # the folder that --data named twice counts once
+    assert len(faces) == len({name for name, *_ in faces}) == 64  # a folder that is given to --data twice counts once
     for name, crop, label, box in faces:
         group, _, stem = name.partition("/")
         points = scipy.io.loadmat(small_set / "landmarks" / group / f"{stem}_pts.mat")["pts_2d"]
@@ -39,13 +42,13 @@ def test_a_reader_of_image_and_label_alone_works(records):
         assert parsed["label"].shape == (136,)
 
 
-def test_no_face_is_on_both_sides(records, read_records):
-    sides = [
-        {name.partition("/")[2].rpartition("_")[0] for name, *_ in read_records(records / f"{side}.tfrecords")}
-        for side in ("train", "test")
-    ]
-    assert not sides[0] & sides[1]
-    assert [len(side) for side in sides] == [22, 2]
+def test_no_face_is_in_both_splits(records, read_records):
+    train, test = (
+        {name.partition("/")[2].rpartition("_")[0] for name, *_ in read_records(records / f"{split}.tfrecords")}
+        for split in ("train", "test")
+    )
+    assert not train & test
+    assert (len(train), len(test)) == (22, 2)
 
 
 def test_records_do_not_depend_on_workers_or_on_the_folder(tmp_path, small_set, records, run):
@@ -65,13 +68,15 @@ for workers in 1, 2:
 """
     done = run("-c", program)
     assert done.returncode == 0, done.stderr
-    for name in "train.tfrecords", "test.tfrecords", "records.json", "preview.png":
-        expected = (records / name).read_bytes()
-        assert (tmp_path / "1" / name).read_bytes() == expected
-        assert (tmp_path / "2" / name).read_bytes() == expected
+    manifest = json.loads((records / "records.json").read_text())
+    assert manifest["fingerprint"]  # of the script's list of faces
+    for out in tmp_path / "1", tmp_path / "2":
+        for name in "train.tfrecords", "test.tfrecords", "preview.png":
+            assert (out / name).read_bytes() == (records / name).read_bytes()
+        assert json.loads((out / "records.json").read_text()) == manifest | {"fingerprint": None}
 
 
-def test_shards_are_together_what_one_run_writes(tmp_path, small_set, records, run, says):
+def test_shards_together_are_what_one_run_writes(tmp_path, small_set, records, run, says):
     prepare = ["prepare_tfrecords.py", "--data", small_set, "--shards", 4, "--out"]
     with ThreadPoolExecutor() as threads:
         done, one = threads.map(
@@ -79,23 +84,27 @@ def test_shards_are_together_what_one_run_writes(tmp_path, small_set, records, r
         )
     assert done.returncode == 0 and "56 faces for training, 8 for testing, 0 left out" in done.stdout, done.stderr
     assert one.returncode == 0, one.stderr
-    shards = {side: record_files.find_records(tmp_path / "all", side) for side in ("train", "test")}
+    shards = {split: record_files.find_record_files(tmp_path / "all", split) for split in ("train", "test")}
     assert [path.name for path in shards["test"]] == [f"test-0000{i}-of-00004.tfrecords" for i in range(4)]
     one = {path.name for path in (tmp_path / "one").glob("[!.]*")}
-    names = "train.tfrecords", "test.tfrecords", "preview.png", "skipped.txt"
+    names = "train.tfrecords", "test.tfrecords", "records.json", "preview.png", "skipped.txt"
     assert one == {name.replace(".", "-00002-of-00004.") for name in names}
     assert all((tmp_path / "all" / name).read_bytes() == (tmp_path / "one" / name).read_bytes() for name in one)
-    for side, paths in shards.items():
+    for split, paths in shards.items():
         parts = [list(tf.io.tf_record_iterator(str(path))) for path in paths]
-        whole = list(tf.io.tf_record_iterator(str(records / f"{side}.tfrecords")))
+        whole = list(tf.io.tf_record_iterator(str(records / f"{split}.tfrecords")))
         assert [record for turn in zip(*parts, strict=True) for record in turn] == whole
     with tf.Graph().as_default(), tf.Session() as session:  # read in turn, they come in the order of one run
-        read = [shards["train"], shards["train"], [records / "train.tfrecords"]]
-        sets = [record_files.read_batches(paths, 56, skip_damaged=i == 1) for i, paths in enumerate(read)]
-        *interleaved, whole = session.run([tf.data.make_one_shot_iterator(each).get_next()[0] for each in sets])
-    for crops in interleaved:
-        np.testing.assert_array_equal(crops, whole)
-    assert record_files.summarize_records(tmp_path / "all").train == 56
+        sets = [record_files.read_batches(paths, 56) for paths in (shards["train"], [records / "train.tfrecords"])]
+        interleaved, whole = session.run([tf.data.make_one_shot_iterator(each).get_next()[0] for each in sets])
+    np.testing.assert_array_equal(interleaved, whole)
+    merged, single = (record_files.read_manifest(folder) for folder in (tmp_path / "all", records))
+    np.testing.assert_allclose(merged.mean_face, single.mean_face, rtol=1e-9)
+    np.testing.assert_array_equal(merged.labelled, single.labelled)
+    assert merged.sizes == {path.name: path.stat().st_size for paths in shards.values() for path in paths}
+    assert merged.frontal == pytest.approx(single.frontal)
+    rest = "landmark_type", "train", "test", "fingerprint"
+    assert [getattr(merged, name) for name in rest] == [getattr(single, name) for name in rest]
     train = "train", "--models", tmp_path / "models", "--data"
     assert "test-00000-of-00004.tfrecords: run python prepare_tfrecords.py with --shards 4" in says(
         *train, tmp_path / "one"
@@ -108,8 +117,21 @@ def test_shards_are_together_what_one_run_writes(tmp_path, small_set, records, r
     assert "lacks test-00003-of-00004.tfrecords" in says(*train, tmp_path / "all")
 
 
+def test_shards_of_different_preparations_are_refused(tmp_path, small_set):
+    fewer = shutil.copytree(small_set, tmp_path / "fewer", ignore=lambda *_: ["LFPW"])
+    prepare = "prepare_tfrecords", "--shards", 2, "--out", tmp_path, "--data"
+    call(*prepare, small_set)
+    names = "test-00000-of-00002.tfrecords and test-00001-of-00002.tfrecords"
+    for other in [fewer], [small_set, "--points", "3d"]:  # other faces, or another landmark type
+        call(*prepare, *other, "--shard", 1)
+        with pytest.raises(UserError, match=f"{tmp_path}: {names} are of different preparations"):
+            record_files.read_manifest(tmp_path)
+    call(*prepare, small_set, "--shard", 1)
+    assert record_files.read_manifest(tmp_path).train == 56
+
+
 @pytest.mark.parametrize("options", [["--shards", 0], ["--shards", 4, "--shard", 4], ["--shard", 0]])
-def test_a_shard_that_cannot_be_is_named(stop, options):
+def test_a_wrong_number_of_a_shard_is_named(stop, options):
     code, message = stop("prepare_tfrecords", *options)
     assert code == 2 and f"argument {options[-2]}: {options[-1]}" in message
 
@@ -125,8 +147,8 @@ def test_preview_is_a_sheet_of_25_crops_with_green_points(records):
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory, make, run):
-    """Ten good faces and one of each kind of damage: {stem: file to blame}, the good stems, the folder of the records,
-    what was printed."""
+    """Ten good faces and one of each kind of damage, prepared: ({stem: damaged file}, the good stems, the folder of
+    the records, the subprocess.CompletedProcess)."""
     folder, out = tmp_path_factory.mktemp("damaged"), tmp_path_factory.mktemp("records")
     good = [make.face(folder, "AFW", f"AFW_{i}_1_0", i)[1].stem for i in range(10)]
     bad = {}
@@ -161,7 +183,7 @@ def damaged(tmp_path_factory, make, run):
     face("claims_1_0", "jpg").write_bytes(claims[:18] + (60_000).to_bytes(4, "little") * 2 + claims[26:])
     face("missing_1_0", "jpg").unlink()
     face("empty_1_0", "jpg").write_bytes(b"")
-    for stem, share in ("cut_1_0", 0.5), ("cut_in_header_1_0", 0.01):
+    for stem, share in ("cut_short_1_0", 0.5), ("cut_in_header_1_0", 0.01):
         path = face(stem, "jpg")
         path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     face("not_jpg_1_0", "jpg").write_text("a photo\n")
@@ -198,9 +220,11 @@ def test_good_faces_among_damaged_ones_are_kept(damaged, read_records):
 
 def test_a_folder_with_damaged_files_is_measured_without_them(damaged, capsys):
     bad, good, _, _ = damaged
-    faces = find_folders([next(iter(bad.values())).parents[2]], "pts_2d")
+    annotations = find_annotations([next(iter(bad.values())).parents[2]])
+    truth, _ = predict_faces({}, read_faces(annotations), {})
     said = [line for line in capsys.readouterr().err.splitlines() if line.endswith("; left out")]
-    assert len(said) == len(bad) and len(faces.names) == len(good) == len(list(faces.read()))
+    assert len(said) == len(bad) and len(truth.names) == len(good)
+    assert truth.names == [annotations[number].name for number in truth.numbers]
 
 
 def test_labels_are_in_stored_pixels_whatever_exif_says(tmp_path, make, small_set, run, read_records):
@@ -217,7 +241,7 @@ def test_labels_are_in_stored_pixels_whatever_exif_says(tmp_path, make, small_se
         points = scipy.io.loadmat(folder / f"landmarks/SET/{stem}_pts.mat")["pts_2d"]
         photo = cv2.imread(str(folder / f"SET/{stem}.jpg"), cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_COLOR)
         np.testing.assert_array_equal(crop, spec_crop(photo, spec_box(points)))
-    for face in record_files.read_records(out / "train.tfrecords"):
+    for face in record_files.read_records([out / "train.tfrecords"]):
         crops = [*shake_box(face, np.zeros([1, 4]))[0]]
         batch = np.array([face.box]), [face.photo]
         plain = [augment_batch(DEFAULT, seed, 0, [b""], face.label[None].copy(), *batch)[0][0] for seed in range(8)]

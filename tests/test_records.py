@@ -1,153 +1,210 @@
-import os
+"""Record files and their manifest, records.json."""
+
+import itertools
+import json
+import re
 import shutil
+import struct
+import time
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from conftest import BRIEF, names_in
 
-from landmark.evaluation import find_records
-from landmark.records import read_batches, read_records, summarize_records, to_record
-from landmark.tfrecords import read_raw
+from landmark import records as record_files
+from landmark.checkpoints import LAST, find_whole
+from landmark.errors import UserError
+from landmark.records import read_batches, read_manifest, read_records, to_record
 
-
-def test_what_preparation_counted_is_what_the_records_hold(records, tmp_path, read_records):
-    known = summarize_records(records)
-    faces = {side: read_records(records / f"{side}.tfrecords") for side in ("train", "test")}
-    assert (known.points, known.train, known.test) == ("pts_2d", len(faces["train"]), len(faces["test"]))
-    np.testing.assert_allclose(known.mean_face, np.mean([label for _, _, label, _ in faces["train"]], 0, np.float64))
-    for side in faces:  # records without what preparation wrote down: they are read
-        (tmp_path / f"{side}.tfrecords").write_bytes((records / f"{side}.tfrecords").read_bytes())
-    for damaged in None, "{", "{}":
-        if damaged:
-            (tmp_path / "records.json").write_text(damaged)
-        read = summarize_records(tmp_path)
-        np.testing.assert_array_equal(read.mean_face, known.mean_face)
-        assert read[2:] == known[2:]
-
-
-def test_records_newer_than_what_was_counted_are_read_again(records, tmp_path):
-    for name in "records.json", "train.tfrecords", "test.tfrecords":
-        (tmp_path / name).write_bytes((records / name).read_bytes())
-    whole = (tmp_path / "test.tfrecords").read_bytes()
-    (tmp_path / "test.tfrecords").write_bytes(whole[:-1])
-    with pytest.raises(ValueError, match=r"test.tfrecords: record \d+, at byte [\d,]+, is damaged"):
-        summarize_records(tmp_path)
-
-
-def test_the_kind_of_points_stays_with_the_records_and_two_kinds_are_refused(records, tmp_path):
-    faces = list(read_records(records / "test.tfrecords"))
-    assert {face.kind for face in faces} == {"pts_2d"}
-    for side in "train", "test":
-        with tf.io.TFRecordWriter(str(tmp_path / f"{side}.tfrecords")) as writer:
-            for face in faces:
-                writer.write(to_record(face._replace(kind="pts_3d")))
-    assert summarize_records(tmp_path).points == "pts_3d"
-    assert find_records([tmp_path / "test.tfrecords"]).kind == "pts_3d"
-    for name in "train2.tfrecords", "test.tfrecords":
-        (tmp_path / name).write_bytes((records / "test.tfrecords").read_bytes())
-        with pytest.raises(ValueError, match=f"{name} holds pts_2d and a file beside it pts_3d"):
-            summarize_records(tmp_path)
-        (tmp_path / name).unlink()
-    with pytest.raises(ValueError, match="train.tfrecords holds pts_3d and a file beside it pts_2d"):
-        find_records([records / "test.tfrecords", tmp_path / "train.tfrecords"])
+SPLITS = "train", "test"
 
 
 @pytest.fixture
-def damage(records, tmp_path):
-    """damage(name): a folder of the records with one of its files damaged, as of DAMAGE."""
-
-    def damage(name):
-        folder = tmp_path / name
-        shutil.copytree(records, folder)
-        content = bytearray((folder / "train.tfrecords").read_bytes())
-        starts = [at for at, _ in read_raw(folder / "train.tfrecords")]
-        content, lost = DAMAGE[name](content, starts)
-        (folder / "train.tfrecords").write_bytes(content)
-        now = max(path.stat().st_mtime_ns for path in folder.iterdir()) + 1
-        os.utime(folder / "records.json", ns=(now, now))  # a disk that goes bad tells nobody
-        return folder, lost
-
-    return damage
+def copy(records, tmp_path):
+    """A copy of the folder of the records."""
+    return shutil.copytree(records, tmp_path / "copy")
 
 
-def flip(content, *at):
-    for place in at:
+def flip(path, *places):
+    """Flips a bit of the byte at each place of a file, which keeps its size."""
+    content = bytearray(path.read_bytes())
+    for place in places:
         content[place] ^= 1
-    return content
+    path.write_bytes(content)
 
 
-# What happens to the train file, from its bytes and where its records start: (bytes, {number of a lost record: byte}).
+# The manifest
+
+
+def test_the_manifest_says_what_the_records_hold(records):
+    known = read_manifest(records)
+    train, test = ([*read_records([records / f"{split}.tfrecords"])] for split in SPLITS)
+    assert (known.landmark_type, known.train, known.test) == ("pts_2d", len(train), len(test))
+    np.testing.assert_allclose(known.mean_face, np.mean([face.label for face in train], 0, np.float64))
+    assert known.labelled.tolist() == [len(train)] * 68
+    assert known.frontal == pytest.approx(np.mean([face.yaw < 30 for face in train]))
+    assert known.sizes == {f"{split}.tfrecords": (records / f"{split}.tfrecords").stat().st_size for split in SPLITS}
+
+
+def test_records_without_a_manifest_are_read_once_and_get_one(copy, records):
+    manifest = copy / "records.json"
+    manifest.unlink()
+    read = read_manifest(copy)
+    expected = json.loads((records / "records.json").read_text())
+    assert json.loads(manifest.read_text()) == expected | {"fingerprint": None}
+    flip(copy / "train.tfrecords", 1000)  # which only reading the records would find
+    again = read_manifest(copy)
+    np.testing.assert_array_equal(again.mean_face, read.mean_face)
+    assert again.sizes == read.sizes and (again.train, again.test) == (56, 8)
+
+
+@pytest.mark.parametrize("theirs", ["", "{", "[1, 2]", "{}", '{"train": 3}', '["\\u00e9"]', b"\xff\xfe"])
+def test_a_records_json_that_is_not_ours_is_never_replaced(theirs, copy):
+    content = theirs if isinstance(theirs, bytes) else theirs.encode()
+    (copy / "records.json").write_bytes(content)
+    assert read_manifest(copy).train == 56
+    assert (copy / "records.json").read_bytes() == content
+    flip(copy / "test.tfrecords", 1000)
+    with pytest.raises(UserError, match="test.tfrecords: record 0 is damaged"):  # they are read each time
+        read_manifest(copy)
+
+
+def test_records_of_another_size_than_the_manifest_says_are_read_again(copy):
+    manifest = (copy / "records.json").read_bytes()
+    faces = [*read_records([copy / "test.tfrecords"])]
+    with tf.io.TFRecordWriter(str(copy / "test.tfrecords")) as writer:
+        for face in faces[1:]:
+            writer.write(to_record(face))
+    assert read_manifest(copy).test == len(faces) - 1
+    assert (copy / "records.json").read_bytes() == manifest
+    path = copy / "test.tfrecords"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"{path}: record {len(faces) - 2} is damaged"):
+        read_manifest(copy)
+
+
+def test_points_without_a_label_do_not_count_in_the_mean_face(copy):
+    train = [*read_records([copy / "train.tfrecords"])]
+    train[3].label[:34] = np.nan
+    with tf.io.TFRecordWriter(str(copy / "train.tfrecords")) as writer:
+        for face in train:
+            writer.write(to_record(face))
+    (copy / "records.json").unlink()
+    manifest = read_manifest(copy)
+    np.testing.assert_allclose(manifest.mean_face, np.nanmean([face.label for face in train], 0, np.float64))
+    assert manifest.labelled.tolist() == [len(train) - 1] * 17 + [len(train)] * 51
+
+
+def test_records_keep_their_landmark_type_and_two_types_in_a_folder_are_refused(records, tmp_path):
+    faces = [*read_records([records / "test.tfrecords"])]
+    assert {face.landmark_type for face in faces} == {"pts_2d"}
+    for split in SPLITS:
+        with tf.io.TFRecordWriter(str(tmp_path / f"{split}.tfrecords")) as writer:
+            for face in faces:
+                writer.write(to_record(face._replace(landmark_type="pts_3d")))
+    assert read_manifest(tmp_path).landmark_type == "pts_3d"
+    for name in "train2.tfrecords", "test.tfrecords":
+        (tmp_path / name).write_bytes((records / "test.tfrecords").read_bytes())
+        (tmp_path / "records.json").unlink()
+        with pytest.raises(UserError, match=f"{name} holds pts_2d and a file beside it pts_3d"):
+            read_manifest(tmp_path)
+        assert not (tmp_path / "records.json").exists()
+        (tmp_path / "records.json").touch()
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match="train.tfrecords holds pts_3d and a file beside it pts_2d"):
+        [*read_records([records / "test.tfrecords", tmp_path / "train.tfrecords"])]
+
+
+# Damage
+
+
+def test_a_start_reads_the_manifest_alone(copy, monkeypatch):
+    for split in SPLITS:
+        flip(copy / f"{split}.tfrecords", 1000)
+    monkeypatch.setattr(record_files, "check_records", pytest.fail)
+    assert read_manifest(copy).train == 56
+
+
+@pytest.mark.parametrize("split, is_new", [("train", False), ("test", False), ("test", True)])
+def test_a_damaged_record_ends_a_run_with_the_name_of_its_file_and_checkpoints_are_kept(
+    split, is_new, copy, begun, tmp_path, says
+):
+    path, models = copy / f"{split}.tfrecords", tmp_path / "new" if is_new else begun
+    flip(path, path.stat().st_size // 2)
+    before = {path: path.read_bytes() for path in models.glob("*.ckpt-*")}
+    message = says("train", "--data", copy, "--models", models, *BRIEF, 3)
+    assert re.match(rf"{path}: record \d+ is damaged: ", message) and "prepare_tfrecords.py" in message
+    assert before.items() <= {path: path.read_bytes() for path in models.glob("*.ckpt-*")}.items()
+    assert find_whole(models, LAST) == str(models / ("model.ckpt-3" if is_new else "model.ckpt-2"))
+
+
+def starts_of(path):
+    """Where the records of a file start."""
+    content, starts, at = path.read_bytes(), [], 0
+    while at < len(content):
+        starts.append(at)
+        at += 16 + struct.unpack_from("<Q", content, at)[0]  # the length, two checksums, the record
+    return starts
+
+
+# What is done to a file of records that start at some places, and the first record that cannot be read then.
 DAMAGE = {
-    "a byte": lambda content, starts: (flip(content, starts[5] + 1000), {5: starts[5]}),
-    "a length": lambda content, starts: (flip(content, starts[5] + 2), {5: starts[5]}),
-    "the CRC of a length": lambda content, starts: (flip(content, starts[0] + 9), {0: starts[0]}),
-    "the last CRC": lambda content, starts: (flip(content, len(content) - 1), {len(starts) - 1: starts[-1]}),
-    "some": lambda content, starts: (
-        flip(content, starts[3] + 1, starts[3] + 99, starts[7] + 50_000, starts[9] + 5),
-        {3: starts[3], 7: starts[7], 9: starts[9]},
+    "a byte": (lambda path, starts: flip(path, starts[5] + 1000), 5),
+    "a length": (lambda path, starts: flip(path, starts[5] + 2), 5),
+    "the checksum of a length": (lambda path, starts: flip(path, starts[0] + 9), 0),
+    "the last checksum": (lambda path, starts: flip(path, path.stat().st_size - 1), 55),
+    "several": (lambda path, starts: flip(path, starts[3] + 1, starts[3] + 99, starts[7] + 50_000), 3),
+    "its end": (lambda path, starts: path.write_bytes(path.read_bytes()[: starts[-1] + 5000]), 55),
+    "its middle": (
+        lambda path, starts: path.write_bytes(path.read_bytes()[: starts[4] + 40] + path.read_bytes()[starts[6] :]),
+        4,
     ),
-    "a tail": lambda content, starts: (content[: starts[-1] + 5000], {len(starts) - 1: starts[-1]}),
-    "a hole": lambda content, starts: (content[: starts[4] + 40] + content[starts[6] :], {4: starts[4]}),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damaged_records_are_found_at_the_start_and_left_out_if_asked(name, damage, records, says):
-    folder, lost = damage(name)
-    first = min(lost)
-    place = f"{folder / 'train.tfrecords'}: record {first}, at byte {lost[first]:,}, is damaged"
-    assert place in says("train", "--data", folder, "--models", folder / "models", "--steps", 1)
-    assert not (folder / "models").exists()
-    assert place in says("evaluate", "--records", folder / "train.tfrecords")
-    whole = [face.name for i, face in enumerate(read_records(records / "train.tfrecords"))]
-    lines = []
-    left = [face.name for face in read_records(folder / "train.tfrecords", lines)]
-    gone = {*lost, 5} if name == "a hole" else lost
-    assert left == [face for i, face in enumerate(whole) if i not in gone]
-    assert len(lines) == len(lost)
+def test_damage_anywhere_in_a_record_file_is_named_with_its_record(name, copy, records, says):
+    path = copy / "train.tfrecords"
+    damage, first = DAMAGE[name]
+    damage(path, starts_of(path))
+    message = f"{path}: record {first} is damaged"
+    whole = [face.name for face in read_records([records / "train.tfrecords"])]
+    with pytest.raises(UserError, match=message):
+        [*read_records([path])]
+    assert [face.name for face in itertools.islice(read_records([path]), first)] == whole[:first]
+    if path.stat().st_size != (records / "train.tfrecords").stat().st_size:  # then a start finds it
+        assert message in says("train", "--data", copy, "--models", copy / "models", "--steps", 1)
+        assert not (copy / "models").exists()
 
 
-def test_training_goes_on_without_damaged_records_and_says_so(damage, run, capsys):
-    folder, lost = damage("some")
-    options = "--network", "original", "--batch_size", 4, "--steps", 2, "--skip_damaged"
-    done = run("train.py", "--data", folder, "--models", folder / "models", *options)
-    assert done.returncode == 0, done.stderr
-    assert f"{len(lost)} damaged records are left out, the first of them {folder / 'train.tfrecords'}" in done.stdout
-    assert len(find_records([folder / "train.tfrecords"], True).names) == 56 - len(lost)
-    assert "3 damaged records are left out" in capsys.readouterr().err
+def test_evaluate_names_a_damaged_record(copy, says):
+    path = copy / "test.tfrecords"
+    flip(path, starts_of(path)[2] + 100)
+    assert f"{path}: record 2 is damaged" in says("evaluate", "--records", path, "--output", copy / "out")
+    assert not (copy / "out").exists()
 
 
-def test_an_empty_file_is_named(records, tmp_path, says):
-    for side in "train", "test":
-        shutil.copytree(records, tmp_path / side)
-        (path := tmp_path / side / f"{side}.tfrecords").write_bytes(b"")
-        assert f"{path} is empty" in says("train", "--data", tmp_path / side, "--models", tmp_path / "models")
-        message = says("train", "--data", tmp_path / side, "--models", tmp_path / "models", "--skip_damaged")
-        assert f"no record in {path}" in message
-
-
-def test_batches_without_damaged_records_are_the_others(damage, records):
-    folder, lost = damage("some")
-    with tf.Graph().as_default(), tf.Session() as session:
-        batches = [
-            tf.data.make_one_shot_iterator(read_batches([path / "train.tfrecords"], 100, skip_damaged=skip)).get_next()
-            for path, skip in ((records, False), (folder, True))
-        ]
-        (crops, labels, *_), (left, labels_left, *_) = session.run(batches)
-    kept = [i for i in range(len(crops)) if i not in lost]
-    np.testing.assert_array_equal(left, crops[kept])
-    np.testing.assert_array_equal(labels_left, labels[kept])
+@pytest.mark.parametrize("split", SPLITS)
+def test_an_empty_file_is_named(split, copy, says):
+    path = copy / f"{split}.tfrecords"
+    path.write_bytes(b"")
+    before = names_in(copy)
+    assert f"{path} is empty" in says("train", "--data", copy, "--models", copy / "models")
+    assert names_in(copy) == before
 
 
 def test_a_file_of_anything_takes_no_time(tmp_path):
-    rng = np.random.default_rng(0)
+    rng, began = np.random.default_rng(0), time.monotonic()
     for content in b"\0" * 3_000_000, rng.bytes(3_000_000), b"\0\0\1" * 1_000_000, b"\1\1\1\1\0\0\0\0" * 300_000:
-        (tmp_path / "train.tfrecords").write_bytes(content)
-        lines = []
-        assert list(read_records(tmp_path / "train.tfrecords", lines)) == [] and len(lines) == 1
+        path = tmp_path / "train.tfrecords"
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"{path}: record 0 is damaged"):
+            [*read_records([path])]
+    assert time.monotonic() - began < 5
 
 
 def test_no_pass_waits_for_tensorflows_tuner(records):
-    """Its end can miss the word that a pass has ended, and hold the next one up for a minute."""
+    """The tuner can miss the end of a pass, and hold up the next one for a minute."""
     for seed in None, 1:
         assert read_batches([records / "test.tfrecords"], 2, seed).options().autotune.enabled is False

@@ -1,4 +1,4 @@
-// The 68 points of a face, found and followed as landmark/points.py and landmark/find.py do, in any JavaScript.
+// The 68 points of a face, found and followed as landmark/points.py and landmark/inference.py do, in any JavaScript.
 //
 // A picture is an ImageData or the like: {width, height, data: RGBA bytes}. A box is [x_min, y_min, x_max, y_max],
 // points are 68 [x, y], both in pixels of the picture. `run` is the network: an async function of a
@@ -9,7 +9,7 @@ export const SIDE = 128, LANDMARKS = 68;
 export const LINES = [
   [0, 16], [17, 21], [22, 26], [27, 30], [31, 35], [36, 41, 36], [42, 47, 42], [48, 59, 48], [60, 67, 60],
 ].map(([first, last, ...closed]) => [...Array.from({ length: last - first + 1 }, (_, i) => first + i), ...closed]);
-// As in landmark/find.py and landmark/pose.py: of the landmarks TILT_FROM, what the head's axes are in a
+// As in landmark/inference.py and landmark/pose.py: of the landmarks TILT_FROM, what the head's axes are in a
 // picture, times 1,000.
 const NUDGE = 0.05, NO_FACE = 0.27, SMALLEST = 8, REFINEMENTS = 3;
 const SLOWEST = 0.02, OPENING = 20, SPEED_SHARE = 0.2;
@@ -34,7 +34,7 @@ function boxCorners([x_min, y_min, x_max, y_max]) {
   return [[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max]];
 }
 
-/** The crop of contract 2 (landmark/README.md) around the points of a face that may be tilted: its corners, from the
+/** The crop of landmark/README.md, "The crop" (landmark/README.md) around the points of a face that may be tilted: its corners, from the
  * face's top left on. */
 function uprightBox(points) {
   const [x, y] = [0, 1].map((axis) =>
