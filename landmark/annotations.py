@@ -132,9 +132,13 @@ def _settle_photo(labels):
 
 
 def _points_to_compare(annotation):
-    """The points of a face in stored pixels of its photo, or None if they cannot be read."""
+    """The points of a face, float64 [68, 2], in stored pixels of its photo, or None if they cannot be read."""
     try:
-        return next(iter(read_labels(annotation)[2].values()))
+        photo, _, known = read_labels(annotation)
+        points = next(iter(known.values()))
+        if isinstance(annotation.points, Row) and annotation.points.upright:
+            points = _to_stored(points, read_picture(annotation.photo, stored=True)[0], photo)
+        return points
     except UserError:
         return None
 
@@ -213,26 +217,23 @@ def _hash(text):
 
 
 def read_labels(annotation):
-    """Reads a face's photo and points, in the same pixels.
+    """Reads a face's photo and points, in the same pixels: upright ones for a Row's `upright`, else as they are stored.
 
-    Returns: (photo uint8 [H, W, 3], BGR, as it is stored; the bytes of its file; dict of a landmark type to float64
-        [68, 2], x and y in stored pixels, NaN for a point without a label).
+    Returns: (photo uint8 [H, W, 3], BGR; the bytes of a picture file that holds these pixels as stored; dict of a
+        landmark type to float64 [68, 2], x and y in them, NaN for a point without a label).
     Raises UserError: the points or the photo cannot be read, or are not of each other; the message names the file.
     """
     source = source_of(annotation)
     try:
         known = read_points(annotation)
-        row = annotation.points if isinstance(annotation.points, Row) else None
+        row = annotation.points if isinstance(annotation.points, Row) else Row(None, None, None)
         source = annotation.photo
-        photo, data = read_picture(source, stored=True)
-        if row and row.upright:
-            source, upright = source_of(annotation), decode_picture(data, stored=False)
-            if row.size and row.size != tuple(map(str, upright.shape[1::-1])):
-                size = "{}x{}".format(*upright.shape[1::-1])
-                raise UserError(
-                    f"its points are in a picture of {'x'.join(row.size)}, and {annotation.photo} has {size}"
-                )
-            known = {name: _to_stored(points, photo, upright) for name, points in known.items()}
+        photo, data = read_picture(source, stored=not row.upright)
+        height, width = photo.shape[:2]
+        if row.size and row.size != (str(width), str(height)):
+            raise UserError(f"has {width}x{height} pixels, and {source_of(annotation)} is of {'x'.join(row.size)}")
+        if row.upright and not np.array_equal(photo, decode_picture(data, stored=True)):
+            data = _to_jpeg(photo)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     return photo, data, known
@@ -327,8 +328,11 @@ def _fit_photo(photo, data, box):
     offset = matrix @ (corner + 0.5 - low) - 0.5 + shift
     smooth = cv2.GaussianBlur(photo, (0, 0), 0.4 / scale) if scale < 0.6 else photo
     picture = cv2.warpAffine(smooth, np.column_stack([matrix, offset]), (size, size), flags=cv2.INTER_LINEAR)
-    data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-    return tuple(int(side) for side in (*shift, *(shift + stored))), data
+    return tuple(int(side) for side in (*shift, *(shift + stored))), _to_jpeg(picture)
+
+
+def _to_jpeg(picture):
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
 def _read_chunk(annotations, landmark_type):

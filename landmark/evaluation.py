@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from landmark.annotations import find_crop, read_labels
 from landmark.errors import UserError
-from landmark.pictures import decode_picture, read_picture
+from landmark.pictures import decode_picture
 from landmark.points import (
     BOX_LIMIT,
     IMAGE_SIZE,
@@ -158,15 +158,15 @@ def detect_points(find_faces, truth, annotations):
     """
     points, seconds = np.full(truth.points.shape, np.nan), []
     everyone = enumerate(tqdm(annotations, "detect", unit="face", disable=None))
-    for photo, some in itertools.groupby(everyone, key=lambda face: face[1].photo):  # a photo's faces come together
-        picture, _ = read_picture(photo, stored=True)
+    for _, some in itertools.groupby(everyone, key=lambda face: face[1].photo):  # a photo's faces come together
+        labels = [(i, *read_labels(annotation)) for i, annotation in some]
         began = time.perf_counter()
         found = []
         with contextlib.suppress(cv2.error):  # it cannot scale a photo of 20,000x2 pixels
-            found = find_faces(picture)
+            found = find_faces(labels[0][1])
         seconds.append(time.perf_counter() - began)
-        for i, annotation in some:
-            true = next(iter(read_labels(annotation)[2].values()))
+        for i, _, _, known in labels:
+            true = next(iter(known.values()))
             best = match_box(bounds(true), [bounds(face.points) for face in found])
             if best is not None:
                 points[i] = to_photo(to_crop(found[best].points, find_crop(true)), truth.boxes[i])

@@ -19,7 +19,7 @@ def samples(tmp_path_factory, run):
 
 @pytest.fixture(scope="module")
 def faces(samples):
-    """(stem, photo, fit, landmarks) of each photo, found by SPEC 1's layout."""
+    """(stem, photo, fit, landmarks) of each photo, found by the layout of 300W_LP."""
     found = []
     for mat in sorted((samples / "first").glob("landmarks/*/*_pts.mat")):
         stem = mat.name.removesuffix("_pts.mat")

@@ -9,7 +9,7 @@ from conftest import call, names_in
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory, make, landmark_pb, run):
-    """test_pb.py on pictures of every kind with a text file among them: images, output, what was printed."""
+    """test_pb.py on pictures of every kind with a text file among them: (images, output, CompletedProcess)."""
     images = tmp_path_factory.mktemp("images")
     photo = make.photo(1, 300, 240)
     alpha = np.dstack([photo, np.full(photo.shape[:2], 128, np.uint8)])
@@ -35,7 +35,7 @@ def drawn(tmp_path_factory, make, landmark_pb, run):
 
 @pytest.fixture(scope="module")
 def points(drawn):
-    """picture -> points [68, 2] of points.csv."""
+    """The points in points.csv: dict of a picture's name to float [68, 2]."""
     with (drawn[1] / "points.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     assert header[:139] == ["picture", "seconds", "face", *(f"{axis}{i}" for i in range(68) for axis in "xy")]
@@ -121,7 +121,7 @@ def test_output_over_the_images_is_refused(tmp_path, make, stop):
     assert (tmp_path / "a.png").read_bytes() == before
 
 
-def test_the_shipped_graph_is_used_until_there_is_an_own_one(tmp_path, make, landmark_pb, monkeypatch, capsys):
+def test_the_shipped_model_is_used_until_the_user_has_one(tmp_path, make, landmark_pb, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for folder in "models", "images":
         (tmp_path / folder).mkdir()

@@ -5,11 +5,12 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from landmark.recipe import DEFAULT, RECIPES
-from landmark.training import add_test_set, add_training, measure
+from landmark.training import add_test_set, measure
 from senet import SENet
+from train import add_training
 
 
-def test_measure_is_that_of_every_test_record_in_photo_pixels(
+def test_every_test_record_is_measured_in_pixels_of_its_photo(
     records, read_records, live_checkpoint, checkpoint_outputs
 ):
     faces = read_records(records / "test.tfrecords")
@@ -37,7 +38,7 @@ def test_measure_is_that_of_every_test_record_in_photo_pixels(
     "recipe, weight_decay, rates",
     [
         ("original", 1e-5, {0: 1e-3, 999: 1e-3, 1000: 0.98e-3, 2999: 0.98**2 * 1e-3, 150_000: 1e-3 * 0.98**150}),
-        # A hundred steps of warming up, and over the second half of the run half a cosine, times the decay of SPEC 5.
+        # A hundred steps of warm-up, and over the second half of the run half a cosine, times the decay.
         (
             "default",
             1e-6,
@@ -45,7 +46,7 @@ def test_measure_is_that_of_every_test_record_in_photo_pixels(
         ),
     ],
 )
-def test_learning_rate_and_l2_of_a_recipe(recipe, weight_decay, rates):
+def test_learning_rate_and_l2_loss_of_a_recipe(recipe, weight_decay, rates):
     with tf.Graph().as_default(), tf.Session() as session:
         crops, labels = tf.zeros([2, 128, 128, 3]), tf.zeros([2, 136])
         scalars = add_training(crops, labels, RECIPES[recipe], 150_000).scalars

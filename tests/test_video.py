@@ -1,4 +1,4 @@
-"""Videos last as long as they did, whatever their rate, size and times."""
+"""A video that is written anew lasts as long, whatever its rate, size and times."""
 
 import struct
 
@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from conftest import names_in
 
+from landmark.errors import UserError
 from landmark.video import Video, write_video
 
 
 def write_source(path, rate):
-    """A video of 20 frames in which a bar of 8 pixels moves on by its width."""
+    """Writes a video of 20 frames in which a bar of 8 pixels moves by its width; returns its path."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (160, 48))
     for i in range(20):
         frame = np.zeros((48, 160, 3), np.uint8)
@@ -22,7 +23,7 @@ def write_source(path, rate):
 
 
 def copy(source, target):
-    """Writes a video anew: the times of its frames."""
+    """Writes a video anew; returns the times of its frames."""
     video, times = Video(source), []
     with write_video(target, video.rate) as add:
         for frame in video:
@@ -32,7 +33,7 @@ def copy(source, target):
 
 
 def read(path):
-    """(frames a second, list of the source's numbers of the frames)."""
+    """(frames a second, list of the numbers in the source that the frames have)."""
     capture, numbers = cv2.VideoCapture(str(path)), []
     while (frame := capture.read()[1]) is not None:
         numbers.append(int(frame.reshape(48, 20, 8, 3).mean((0, 2, 3)).argmax()))
@@ -49,7 +50,7 @@ def test_a_video_keeps_its_rate_and_every_frame(rate, suffix, tmp_path):
 
 
 def make_uneven(path, fast, slow):
-    """Lets the first half of an mp4's frames last longer or shorter by a factor, and the others by another."""
+    """Changes how long the frames of an mp4 are shown: by one factor in its first half, by another in its second."""
     data = bytearray(path.read_bytes())
     at = data.index(b"stts") + 8
     entries, count, delta = struct.unpack(">III", data[at : at + 12])
@@ -82,14 +83,14 @@ def test_odd_sizes_lose_no_row_and_no_column(tmp_path):
 
 
 def test_a_size_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(ValueError, match="8200x16"), write_video(tmp_path / "wide.mp4", 25) as add:
+    with pytest.raises(UserError, match="8200x16"), write_video(tmp_path / "wide.mp4", 25) as add:
         add(np.zeros((16, 8200, 3), np.uint8), 0)
     assert not names_in(tmp_path)
 
 
-def test_a_time_that_is_a_fault_of_the_file_does_not_fill_the_disk(tmp_path):
+def test_a_wrong_time_in_a_file_does_not_fill_the_disk(tmp_path):
     source = write_source(tmp_path / "source.mp4", 10)
-    make_uneven(source, 1, 10_000)  # a thousand seconds each
+    make_uneven(source, 1, 10_000)  # frames of a thousand seconds
     times = copy(source, tmp_path / "copy.mp4")
     np.testing.assert_allclose(times, np.arange(len(times)) / 10, atol=1e-6)
     assert len(times) > 10

@@ -14,14 +14,15 @@ from functools import partial
 import cv2
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from conftest import REPO
 
 import landmark.inference
 import landmark.points
-from landmark.inference import REFINEMENTS, load_graph, predict_twice, refine
+from landmark.export import FORMATS
+from landmark.inference import REFINEMENTS, predict_twice, refine_face
 from landmark.points import box_corners, turn_back
 from landmark.pose import AXES, estimate_tilt
+from landmark.runtimes import load_session
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -34,8 +35,6 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, request):
     """The address of a server of the shipped landmark.pb as ONNX, images/ and examples/web/ with its package."""
-    from landmark.export import FORMATS
-
     if not CHROMIUM:
         pytest.skip("no Chromium: apt-get install chromium")
     package = request.config.cache.mkdir("web")
@@ -119,7 +118,7 @@ def read_points(browser):
 
 
 def choose(browser, picture):
-    """Gives the page a picture, as its user does."""
+    """Gives the page a picture, as a user does."""
     browser.evaluate("document.querySelector('#said').textContent = ''")
     root = browser("DOM.getDocument")["root"]["nodeId"]
     node = browser("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
@@ -128,7 +127,7 @@ def choose(browser, picture):
 
 
 def drag(browser, box):
-    """Draws a frame with the mouse; box: in pixels of the picture."""
+    """Draws a box, in pixels of the picture, with the mouse."""
     place = "(({x, y, width}, {width: pixels}) => [x, y, width / pixels])"
     canvas = "document.querySelector('canvas')"
     x, y, scale = browser.evaluate(f"{place}({canvas}.getBoundingClientRect(), {canvas})")
@@ -139,15 +138,15 @@ def drag(browser, box):
     browser.until(f"({SAID}).includes(' ms')")
 
 
-def find(session, picture, box):
-    """What the page does, by landmark.inference.py: a look into a box, refined."""
-    face = predict_twice(session, picture, box_corners(box))
+def find(predict, picture, box):
+    """What the page does, by landmark/inference.py: the points in a box, refined."""
+    face = predict_twice(predict, picture, box_corners(box))
     for _ in range(REFINEMENTS):
-        face = refine(session, picture, face.points)
+        face = refine_face(predict, picture, face.points)
     return face.points, np.linalg.norm(face.box[[1, 3]] - face.box[0], axis=-1)
 
 
-def test_the_pages_constants_are_pythons():
+def test_the_page_has_the_constants_of_the_python_code():
     script = (REPO / "examples" / "web" / "landmarks.js").read_text()
     numbers = dict(re.findall(r"\b([A-Z_]+) = ([\d.]+)(?=[,;])", script))
     python = vars(landmark.points) | vars(landmark.inference) | {"SIDE": landmark.points.IMAGE_SIZE}
@@ -165,11 +164,10 @@ def place(face, x, y):
     return picture
 
 
-def test_the_page_finds_and_follows_pythons_points(site, tmp_path):
+def test_the_page_finds_and_follows_the_points_that_python_finds(site, tmp_path):
     face = cv2.imread(str(REPO / "images" / "astronaut.jpg"))
     height, width = face.shape[:2]
-    with tf.Session(graph=load_graph(REPO / "models" / "landmark.pb")) as session:
-        expected, sides = find(session, face, (0, 0, width, height))
+    expected, sides = find(load_session(REPO / "models" / "landmark.pb"), face, (0, 0, width, height))
     small = cv2.resize(face, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     height, width = small.shape[:2]
     # A camera that sees the head tilt to either side.
@@ -197,7 +195,7 @@ def test_the_page_finds_and_follows_pythons_points(site, tmp_path):
             browser.until("document.querySelector('#points').textContent")
             points = read_points(browser)
             tilt = round(estimate_tilt(points) - estimate_tilt(expected))
-            # Of the brows, eyes, nose and mouth: the grey cuts the jaw off.
+            # Without the jaw, which the grey cuts off.
             upright, still = (part[17:] - part[17:].mean(0) for part in (points @ turn_back(tilt), expected))
             assert np.abs((upright - still) / sides).max() < 0.12
             seen.add(tilt)
