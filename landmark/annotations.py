@@ -1,6 +1,7 @@
 """From a folder to its faces: their photos and landmarks, which of them are the same face, which are for testing."""
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import math
@@ -16,7 +17,7 @@ import numpy as np
 
 from landmark.cli import CORES, defer_signals, follow_parent
 from landmark.errors import UserError
-from landmark.formats import FORMATS, Row, file_of, find_annotated, read_points, source_of
+from landmark.formats import FORMATS, Row, file_of, find_annotated, rank_of, read_points, source_of
 from landmark.pictures import decode_picture, read_picture
 from landmark.points import JAW, LANDMARK_TYPES, bounds, crop_box, crop_face, overlap, to_crop
 from landmark.pose import MEAN_HEAD, read_yaw
@@ -93,51 +94,52 @@ def settle(annotations):
     Raises UserError: two files of equal rank place different points on a face, that is, their boxes overlap.
     """
     photos, replaced = {}, Counter()
+    real = functools.cache(os.path.realpath)
     for annotation in annotations:
-        photos.setdefault((os.path.realpath(annotation.photo.parent), annotation.photo.name), []).append(annotation)
+        photos.setdefault((real(annotation.photo.parent), annotation.photo.name), []).append(annotation)
     settled = []
     for labels in photos.values():
-        if len(labels) > 1:
-            labels, losers = _settle_photo(sorted(labels, key=lambda annotation: FORMATS[annotation.format].rank))
-            replaced.update(losers)
-        settled += labels
+        kept = []
+        for annotation in sorted(labels, key=rank_of):
+            winner = next((other for other in kept if _are_one_face(annotation, other)), None)
+            if not winner:
+                kept.append(annotation)
+            elif rank_of(winner) < rank_of(annotation):
+                replaced[annotation.format, winner.format] += 1
+        settled += kept
     for (loser, winner), count in replaced.items():
         print(f"{count:,} faces of {loser} are labelled in {winner} too, and taken from there")
     return settled
 
 
-def _settle_photo(labels):
-    """(the Annotations of one photo that stay, of all in the order of their rank; list of (format, the format that it
-    gives way to) of the others)."""
-    kept, losers = [], []
-    for annotation in labels:
-        points = _points_to_compare(annotation)
-        for other, others in kept:
-            is_fit = FORMATS[annotation.format].rank > 1  # a fit is of the photo's one face
-            if not is_fit and (points is None or others is None or overlap(bounds(points), bounds(others)) <= ONE_FACE):
-                continue
-            if annotation.format != other.format and FORMATS[annotation.format].rank > FORMATS[other.format].rank:
-                losers.append((annotation.format, other.format))
-                break
-            if np.array_equal(points.round(2), others.round(2), equal_nan=True):
-                break
-            if file_of(annotation) != file_of(other):
-                raise UserError(
-                    f"{source_of(annotation)} and {source_of(other)} place different points on one face of"
-                    f" {annotation.photo}: delete one of them"
-                )
-        else:
-            kept.append((annotation, points))
-    return [annotation for annotation, _ in kept], losers
+def _are_one_face(annotation, other):
+    """Whether two labels of a photo, the second of which ranks no lower, are of one face.
+
+    Raises UserError: they are of equal rank, in two files, and differ.
+    """
+    is_equal = rank_of(annotation) == rank_of(other)
+    if rank_of(annotation) > 1 and not is_equal:
+        return True  # a fit is of the one face of its photo
+    points, others = _points_of(annotation), _points_of(other)
+    if points is None or others is None or overlap(bounds(points), bounds(others)) <= ONE_FACE:
+        return False
+    if not is_equal or np.array_equal(points.round(2), others.round(2), equal_nan=True):
+        return True
+    if file_of(annotation) == file_of(other):
+        return False  # two faces close to each other
+    raise UserError(
+        f"{source_of(annotation)} and {source_of(other)} place different points on one face of {annotation.photo}:"
+        " delete one of them"
+    )
 
 
-def _points_to_compare(annotation):
+def _points_of(annotation):
     """The points of a face, float64 [68, 2], in stored pixels of its photo, or None if they cannot be read."""
     try:
-        photo, _, known = read_labels(annotation)
-        points = next(iter(known.values()))
+        points = next(iter(read_points(annotation).values()))
         if isinstance(annotation.points, Row) and annotation.points.upright:
-            points = _to_stored(points, read_picture(annotation.photo, stored=True)[0], photo)
+            upright, stored = (read_picture(annotation.photo, stored=stored)[0] for stored in (False, True))
+            points = _to_stored(points, stored, upright)
         return points
     except UserError:
         return None

@@ -146,14 +146,21 @@ def file_of(annotation):
     return annotation.points.path if isinstance(annotation.points, Row) else annotation.points
 
 
+def rank_of(annotation):
+    """The rank of an Annotation's format: see Format."""
+    return FORMATS[annotation.format].rank
+
+
 # MATLAB: 300W_LP, AFLW2000-3D
 
 
 def _find_300w_lp(folder):
     for path in folder.matching(r".*_pts\.mat"):
-        if path.parent.parent.name == "landmarks":
-            stem = path.name.removesuffix("_pts.mat")
-            yield path, path.parents[2] / path.parent.name / f"{stem}.jpg"
+        for root in path.parents[1:]:
+            if root.name == "landmarks":
+                group, stem = path.parent.relative_to(root), path.name.removesuffix("_pts.mat")
+                yield path, root.parent / group / f"{stem}.jpg"
+                break
 
 
 def _read_300w_lp(path):
