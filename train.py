@@ -155,9 +155,10 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     manifest = read_manifest(data)
     check_labels(manifest.labelled, manifest.train, manifest.landmark_type)
     train_paths, test_paths = (find_record_files(data, split) for split in SPLITS)
-    last, best = (find_whole(models, name) for name in (LAST, BEST))
+    last, best = (find_whole(models, name) if cluster.is_first else None for name in (LAST, BEST))
     run = describe_run(recipe, network, manifest, steps, batch_size, seed)
-    start = cluster.agree(run, step_of(last) if last else 0)
+    files = f"{len(train_paths)} files, {sum(manifest.sizes.values())} bytes, list {manifest.fingerprint}"
+    start = cluster.agree(run | {"records": files}, step_of(last) if last else 0)
     if start >= steps:
         print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps goes on from there")
         return None
@@ -196,24 +197,24 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
         elif init and cluster.is_first:
             restore(init_saver, session, init)
             restore(best_saver, session, init)
-        elif recipe.live_start:
+        elif recipe.live_start and cluster.is_first:
             for op in live_start:
                 session.run(op)
         cluster.start(session)
 
         # Loop
         try:
-            savers = {LAST: run_saver, BEST: best_saver}
+            savers, crops_a_step = {LAST: run_saver, BEST: best_saver}, batch_size * cluster.tasks
             return run_steps(
-                session, cluster, training, test, savers, writer, models, start, steps, batch_size, best_nme
+                session, cluster, training, test, savers, writer, models, start, steps, crops_a_step, best_nme
             )
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
             check_records(train_paths, test_paths)  # names the damaged one
             raise
 
 
-def run_steps(session, cluster, training, test, savers, writer, models, start, steps, size, best_nme):
-    """The loop of train(), from step `start` to `steps`, with `size` crops a step: returns the lowest test NME (box).
+def run_steps(session, cluster, training, test, savers, writer, models, start, steps, crops_a_step, best_nme):
+    """The loop of train(), from step `start` to `steps`, with some crops a step: returns the lowest test NME (box).
 
     training: Training; test: TestSet; savers: dict of LAST and BEST to the tf.train.Saver of each; writer:
     tf.summary.FileWriter, used by the first task alone; best_nme: the lowest so far.
@@ -248,7 +249,7 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
                 save(savers[BEST], session, models, BEST, step)
             left = (time.monotonic() - began) / (step - start) * (steps - step)
             sheet = draw_test_crops(session, test)
-            report(writer, step, np.mean(losses), errors, sheet, len(losses) * size / seconds, left)
+            report(writer, step, np.mean(losses), errors, sheet, len(losses) * crops_a_step / seconds, left)
             losses, seconds = [], 0.0
     except KeyboardInterrupt as stop:
         step = session.run(tf.train.get_global_step())
@@ -360,9 +361,12 @@ def parse_args():
 @command
 def main():
     args, recipe = parse_args()
-    print(f"training {args.network} on {args.data}, on {describe_device()}")
     try:
         cluster = find_cluster()
+        print(
+            f"{cluster.name}: " * (cluster.tasks > 1)
+            + f"training {args.network} on {args.data}, on {describe_device()}"
+        )
         with lock_models(args.models) if cluster.is_first else contextlib.nullcontext(), tf.Graph().as_default():
             run = args.steps, args.batch_size, args.seed
             best_nme = train(args.data, args.models, recipe, args.network, *run, args.init, cluster)

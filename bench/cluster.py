@@ -16,8 +16,12 @@ import time
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO))
+from senet import DEFAULT_NETWORK, NETWORKS  # noqa: E402
+
 BATCH = 32
 ETHERNET = 10e9 / 8  # bytes a second, each way
+HOP = 1e-4  # seconds from one task to the next, assumed
 RATE = re.compile(r"^step (\d+) .* (\d+) images/s", re.MULTILINE)
 
 
@@ -51,11 +55,15 @@ def time_preparation(data, out, cores, shards):
     return time.monotonic() - began
 
 
-def time_training(records, cores, steps):
-    """(crops a second, bytes a step over loopback) of train.py: a process for each of `cores`, after the first look."""
+def time_training(records, cores, steps, network):
+    """(crops a second, bytes a step over loopback) of train.py: a process for each of `cores`, from its second line on.
+
+    Only the bytes of a step between two lines count: the weights go over once, before the first.
+    """
     with contextlib.ExitStack() as stack:
         models = stack.enter_context(tempfile.TemporaryDirectory())
         options = ["--data", records, "--models", models, "--batch_size", BATCH, "--steps", steps]
+        options += ["--network", network]
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in cores]
         ports = [each.getsockname()[1] for each in sockets]
     tasks = [None] if len(cores) == 1 else [(kind, ports) for kind in ("chief", "worker")]
@@ -74,6 +82,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of annotated photos")
     parser.add_argument("--steps", type=int, default=600, help="of each training, 200 or more (600)")
+    parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"({DEFAULT_NETWORK})")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -89,19 +98,20 @@ def main():
         records = out / name
 
         print(f"\n| training, batch {BATCH} a process | crops/s | MB a step over loopback |\n|---|---|---|")
-        alone, traffic = time_training(records, ["0,1"], args.steps)
+        alone, traffic = time_training(records, ["0,1"], args.steps, args.network)
         print(f"| one process on two cores | {alone:.0f} | {traffic / 1e6:.2f} |", flush=True)
-        rate, traffic = time_training(records, ["0", "1"], args.steps)
+        rate, traffic = time_training(records, ["0", "1"], args.steps, args.network)
         print(f"| chief and worker, a process on a core each | {rate:.0f} | {traffic / 1e6:.2f} |")
 
-    # Half of a worker's bytes, the variables, leave the chief, and half, the gradients, come in.
-    step, transfer = BATCH / alone, traffic / 2 / ETHERNET
-    print(
-        f"\n| model: {BATCH} n / ({step:.4f} s + (n - 1) * {transfer:.4f} s) | crops/s | of n machines |\n|---|---|---|"
-    )
-    for tasks in 1, 4, 8, 32:
-        rate = BATCH * tasks / (step + (tasks - 1) * transfer)
-        print(f"| {tasks} tasks | {rate:.0f} | {rate / alone / tasks:.0%} |")
+    # In a ring of n, each task sends 2 (n - 1) / n of the gradients, in 2 (n - 1) hops: both tasks of 2 send them once.
+    step, gradients = BATCH / alone, traffic / 2
+    print(f"\nComputed: {gradients / 1e6:.2f} MB of gradients, 10 Gbit Ethernet, {HOP * 1e3} ms a hop")
+    print("\n| tasks | MB a task sends a step | ms of it | crops/s | of n machines |\n|---|---|---|---|---|")
+    for tasks in 1, 4, 8, 32, 128:
+        sent = 2 * (tasks - 1) / tasks * gradients
+        moving = sent / ETHERNET + 2 * (tasks - 1) * HOP
+        share = step / (step + moving)
+        print(f"| {tasks} | {sent / 1e6:.2f} | {1e3 * moving:.1f} | {alone * tasks * share:.0f} | {share:.0%} |")
 
 
 if __name__ == "__main__":

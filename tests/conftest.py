@@ -300,24 +300,31 @@ def make_small_set(folder):
 def records(once, small_set, run):
     """The folder of the records of small_set, which is given to --data twice."""
 
-    def make_records(out):
-        done = run("prepare_tfrecords.py", "--data", small_set, "--data", small_set / "AFW" / "..", "--out", out)
-        assert done.returncode == 0, done.stderr
+    def make_records(folder):
+        twice = "--data", small_set, "--data", small_set / "AFW" / ".."
+        keep_said(run("prepare_tfrecords.py", *twice, "--out", folder / "records"), folder)
 
-    return once(make_records)
+    return once(make_records) / "records"
+
+
+def keep_said(done, folder):
+    """Asserts that a script ended well; writes what it printed to `said` and `stderr` in a folder, for test_cli.py."""
+    assert done.returncode == 0, done.stderr
+    (folder / "said").write_text(done.stdout)
+    (folder / "stderr").write_text(done.stderr)
 
 
 @pytest.fixture(scope="session")
 def trained(once, records, run):
-    """20 steps of the default training: .models, the folder of its checkpoints, and .stdout."""
+    """20 steps of the default training: .models, the folder of its checkpoints, .stdout and .stderr."""
 
     def make_trained(folder):
-        done = run("train.py", "--data", records, "--models", folder / "models", "--steps", 20, "--batch_size", 4)
-        assert done.returncode == 0, done.stderr
-        (folder / "stdout").write_text(done.stdout)
+        options = "--models", folder / "models", "--steps", 20, "--batch_size", 4
+        keep_said(run("train.py", "--data", records, *options), folder)
 
     folder = once(make_trained)
-    return SimpleNamespace(models=folder / "models", stdout=(folder / "stdout").read_text())
+    said, stderr = ((folder / name).read_text() for name in ("said", "stderr"))
+    return SimpleNamespace(models=folder / "models", stdout=said, stderr=stderr)
 
 
 BRIEF = "--network", "original", "--batch_size", 4, "--steps"  # of train.py: the network that is built soonest
@@ -376,7 +383,7 @@ def landmark_pb(once, records, live_checkpoint, run):
         path = folder / "landmark.pb"
         others = ["--tflite", path.with_suffix(".tflite"), "--onnx", path.with_suffix(".onnx")]
         others += ["--saved_model", path.with_name("1")]
-        done = run("freeze_graph.py", "--data", records, "--checkpoint", live_checkpoint, "--output", path, *others)
-        assert done.returncode == 0, done.stderr
+        freeze = "freeze_graph.py", "--data", records, "--checkpoint", live_checkpoint, "--output", path
+        keep_said(run(*freeze, *others), folder)
 
     return once(make_frozen) / "landmark.pb"

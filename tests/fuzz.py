@@ -132,7 +132,7 @@ def train_on_example(path):
     try:
         for _ in read_batches([path], 1, augment=augment):
             pass
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+    except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow's message may hold the record's bytes
         check_records([path], [path])
         raise
 

@@ -1,5 +1,6 @@
-"""The programs of examples/, run as they stand: each loader gives the points of the checkpoint."""
+"""The programs of README.md and examples/, run as they stand in a fresh clone: all find the same points."""
 
+import os
 import re
 import shlex
 import shutil
@@ -9,61 +10,132 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import REPO
+from conftest import ENVIRONMENT, REPO, names_in
 
-EXAMPLES = REPO / "examples"
+from landmark.detectors import load_detector
+from landmark.export import FORMATS, read_crops
+from landmark.inference import FaceFinder
+from landmark.runtimes import load_session
+
+PYTHON = sorted(path.name for path in (REPO / "examples").glob("*.py"))
+OF_CROPS = [name for name in PYTHON if name not in ("load_model.py", "follow_video.py")]
 OPENCV_5 = "import runpy, sys; sys.path.insert(0, sys.argv[1]); import cv2; assert cv2.__version__[0] == '5'"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, make, landmark_pb):
-    """landmark.pb, landmark.tflite, landmark.onnx and images/astronaut.jpg."""
-    folder = tmp_path_factory.mktemp("examples")
-    for suffix in ".pb", ".tflite", ".onnx":
-        shutil.copy(landmark_pb.with_suffix(suffix), folder)
-    (folder / "images").mkdir()
-    # Without loss, and each column twice: no version of OpenCV decodes or resizes it in another way.
-    picture = make.photo(1, 128, 128).repeat(2, axis=1)
-    (folder / "images" / "astronaut.jpg").write_bytes(cv2.imencode(".png", picture)[1])
-    return folder
+def clone(once):
+    """A folder of what a clone has: the files that are not ignored, as they are now."""
+
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listed, cwd=REPO, capture_output=True)
+    if done.returncode:
+        pytest.skip("this is not a git repository")
+
+    def make_clone(folder):
+        for name in os.fsdecode(done.stdout).split("\0"):
+            if (REPO / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(REPO / name, folder / name)
+
+    return once(make_clone)
 
 
-@pytest.fixture(scope="module")
-def same_points(make, live_checkpoint, checkpoint_outputs):
-    """same_points(done): a program ended well and printed the checkpoint's 136 numbers, in pixels."""
-    expected = checkpoint_outputs(live_checkpoint, make.photo(1, 128, 128)[None])
-    assert (expected > 0.1).sum() > 100 and expected.std() > 0.1
+@pytest.fixture
+def execute(clone, tmp_path, run, monkeypatch):
+    """execute(name): runs a program of examples/ in the clone, without TensorFlow unless it names TensorFlow itself."""
 
-    def same(done):
+    def execute(name):
+        paths = [str(clone)]  # as its documentation says
+        if "tensorflow" not in (clone / "examples" / name).read_text():
+            (tmp_path / "tensorflow.py").write_text("raise ImportError('TensorFlow is not installed')\n")
+            paths.insert(0, str(tmp_path))
+        monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", os.pathsep.join(paths))
+        done = run(Path("examples", name), cwd=clone)
         assert done.returncode == 0, done.stderr
-        printed = np.array(re.findall(r"-?\d[\d.]*(?:e[-+]\d+)?", done.stdout), float).reshape(68, 2)
-        np.testing.assert_allclose((printed / [256, 128]).reshape(1, 136), expected, atol=1e-4)
+        return done.stdout
 
-    return same
-
-
-@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
-def test_python_example(example, folder, run, same_points):
-    same_points(run("-I", EXAMPLES / example, cwd=folder))
+    return execute
 
 
-def test_opencv_5(folder, run, same_points, request):
+def read_numbers(text):
+    return np.array(re.findall(r"-?\d[\d.]*(?:e[-+]\d+)?", text), float)
+
+
+def assert_points_of_the_crop(text, tolerance=1e-4):
+    """Asserts that a program printed the shipped model's points on images/astronaut.jpg, to a share of its sides."""
+    crop = cv2.imread(str(REPO / "images" / "astronaut.jpg"))
+    expected = load_session(REPO / "models" / "landmark.pb")(cv2.resize(crop, (128, 128))[None]).reshape(68, 2)
+    printed = read_numbers(text).reshape(68, 2) / crop.shape[1::-1]
+    np.testing.assert_allclose(printed, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", OF_CROPS)
+def test_a_program_of_a_crop_prints_the_points_of_the_model(name, execute):
+    assert_points_of_the_crop(execute(name))
+
+
+def test_the_program_of_a_photo_prints_the_points_of_its_faces(execute):
+    picture = cv2.imread(str(REPO / "examples" / "photos" / "astronaut.jpg"))
+    faces = FaceFinder(load_session(REPO / "models" / "landmark.pb"), load_detector())(picture)
+    parts = re.split(r"^face (\d+), score ([\d.]+), yaw (-?\d+) degrees$", execute("load_model.py"), flags=re.MULTILINE)
+    assert faces and [int(number) for number in parts[1::4]] == [face.number for face in faces]
+    for face, points in zip(faces, parts[4::4], strict=True):
+        side = np.linalg.norm(face.box[1] - face.box[0])
+        np.testing.assert_allclose(read_numbers(points).reshape(68, 2), face.points, atol=1e-3 * side)
+
+
+def test_the_program_of_a_video_follows_one_face(execute):
+    numbers, x, y = read_numbers(execute("follow_video.py")).reshape(-1, 3).T
+    assert (
+        numbers.tolist() == [0, 0, 0] and (np.diff(x) < -1).all() and np.ptp(y) < 4
+    )  # each frame is cut 8 pixels more
+
+
+def test_opencv_5(clone, run, request):
     opencv = request.config.cache.mkdir("opencv5")
     if not (opencv / "cv2").exists():
         package = ["--no-deps", "opencv-python-headless>=5,<6"]
         pip = run("-m", "pip", "install", "--quiet", "--retries", 0, "--timeout", 15, "--target", opencv, *package)
         if pip.returncode:
             pytest.skip(f"no OpenCV 5: {pip.stderr.strip()}")
-    program = f"{OPENCV_5}; runpy.run_path(sys.argv[2])"
-    same_points(run("-I", "-c", program, opencv, EXAMPLES / "opencv_dnn.py", cwd=folder))
+    done = run("-I", "-c", f"{OPENCV_5}; runpy.run_path(sys.argv[2])", opencv, "examples/opencv_dnn.py", cwd=clone)
+    assert done.returncode == 0, done.stderr
+    assert_points_of_the_crop(done.stdout, 1e-3)
 
 
-def test_cpp_example(folder, tmp_path, same_points):
-    """Built by the line that its first comment names."""
+def test_cpp_example(clone, tmp_path):
+    """Built by the command in its first line."""
     if not shutil.which("g++") or not Path("/usr/include/opencv4/opencv2/dnn.hpp").exists():
         pytest.skip("no C++ compiler or no OpenCV for C++: apt-get install g++ libopencv-dev")
-    shutil.copy(EXAMPLES / "opencv_dnn.cpp", tmp_path)
+    shutil.copy(clone / "examples" / "opencv_dnn.cpp", tmp_path)
     command = shlex.split((tmp_path / "opencv_dnn.cpp").read_text().partition("\n")[0].removeprefix("// "))
     built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
-    same_points(subprocess.run([tmp_path / "opencv_dnn"], cwd=folder, capture_output=True, text=True))
+    done = subprocess.run([tmp_path / "opencv_dnn"], cwd=clone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_points_of_the_crop(done.stdout, 5e-3)  # another version may decode and resize the picture in another way
+
+
+def test_the_first_command_of_the_readme_draws_points(clone, tmp_path, run):
+    """In a copy of the clone, which it writes to."""
+    copy = shutil.copytree(clone, tmp_path / "clone")
+    first = re.search(r"^    python (test_pb\.py .*)$", (copy / "README.md").read_text(), re.MULTILINE)[1]
+    done = run(*shlex.split(first), cwd=copy)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    given = names_in(copy / "examples" / "photos")
+    assert given and names_in(copy / "images" / "out") == given | {"points.csv"}
+    assert f"{len(given)} pictures" in done.stdout and " 0 faces" not in done.stdout
+    changed = [
+        name
+        for name in given
+        if (copy / "images/out" / name).read_bytes() != (copy / "examples/photos" / name).read_bytes()
+    ]
+    assert {*changed} == given
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "tflite"])
+def test_each_shipped_file_is_the_same_model(suffix):
+    crops = read_crops(REPO / "images").crops
+    expected = load_session(REPO / "models" / "landmark.pb")(crops)
+    found = FORMATS[suffix].load(REPO / "models" / f"landmark.{suffix}")(crops)
+    np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -14,7 +14,6 @@ from conftest import REPO
 from landmark import FaceTracker, load_model
 from landmark.detectors import load_detector
 from landmark.errors import UserError
-from landmark.export import FORMATS
 from landmark.inference import FaceFinder
 from landmark.runtimes import load_session
 
@@ -69,22 +68,6 @@ def expected():
     return [face for (face,) in found]
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """models(suffix): the Path of the shipped model in that format."""
-
-    def models(suffix):
-        if suffix == "pb":
-            return SHIPPED
-        path = folder / f"landmark.{suffix}"
-        if not path.exists():
-            FORMATS[suffix].convert(SHIPPED, path, None)
-        return path
-
-    folder = tmp_path_factory.mktemp("models")
-    return models
-
-
 def assert_same(points, boxes, expected):
     for found, box, face in zip(points, boxes, expected, strict=True):
         sides = np.linalg.norm(face.box[[1, 3]] - face.box[0], axis=-1)
@@ -93,20 +76,20 @@ def assert_same(points, boxes, expected):
 
 
 @pytest.mark.parametrize("suffix, package", [("pb", "cv2"), ("onnx", "onnxruntime"), ("tflite", "ai_edge_litert")])
-def test_points_without_tensorflow_are_those_of_its_session(suffix, package, models, expected, tmp_path, run):
+def test_points_without_tensorflow_are_those_of_its_session(suffix, package, expected, tmp_path, run):
     if not importlib.util.find_spec(package):
         pytest.skip(f"{package} is not installed")
     refused = "tensorflow tf_keras keras" + " scipy PIL tqdm matplotlib google onnx" * (suffix == "pb")
-    done = run("-c", PROGRAM, models(suffix), tmp_path / "found.npz", refused, cwd=tmp_path)
+    done = run("-c", PROGRAM, SHIPPED.with_suffix(f".{suffix}"), tmp_path / "found.npz", refused, cwd=tmp_path)
     assert done.returncode == 0 and not done.stdout + done.stderr, done.stderr
     found = np.load(tmp_path / "found.npz")
     assert_same(found["points"], found["box"], expected)
 
 
 @pytest.mark.parametrize("suffix", ["onnx", "tflite"])
-def test_each_runtime_gives_the_points_of_the_session(suffix, models, expected):
+def test_each_runtime_gives_the_points_of_the_session(suffix, expected):
     """In this process, where TFLite may be TensorFlow's."""
-    found = find_all(load_model(str(models(suffix))))
+    found = find_all(load_model(str(SHIPPED.with_suffix(f".{suffix}"))))
     assert_same(*zip(*((face.points, face.box) for (face,) in found), strict=True), expected)
 
 
@@ -145,11 +128,14 @@ def test_a_model_that_cannot_be_read_is_one_line(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix, package", [("onnx", "onnxruntime"), ("tflite", "ai_edge_litert")])
-def test_a_missing_runtime_is_one_line_with_the_command_that_installs_it(suffix, package, models, monkeypatch):
+def test_a_missing_runtime_is_one_line_with_the_command_that_installs_it(suffix, package, monkeypatch):
     for name in package, f"{package}.interpreter", "tensorflow.compat.v1.lite":
         monkeypatch.setitem(sys.modules, name, None)  # Python's own mark of a module that cannot be imported
-    with pytest.raises(UserError, match=rf'{models(suffix)} needs a package: pip install "{package.replace("_", "-")}'):
-        load_model(models(suffix))
+    with pytest.raises(
+        UserError,
+        match=rf'{SHIPPED.with_suffix(f".{suffix}")} needs a package: pip install "{package.replace("_", "-")}',
+    ):
+        load_model(SHIPPED.with_suffix(f".{suffix}"))
 
 
 def test_a_name_of_a_model_can_be_any_bytes(tmp_path):

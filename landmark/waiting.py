@@ -1,0 +1,125 @@
+"""How a task of a cluster waits for the others, and finds out which of them is lost.
+
+Each task counts, in a variable on its own TensorFlow server, the all-reduces that it has come to. A task that has
+waited for some seconds reads the counts of the others: one that does not answer has died, was stopped or cannot be
+reached; one that stays behind hangs.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from landmark.errors import UserError
+
+START_SECONDS = 600  # within which all tasks start; the first also has this long to test and save
+STEP_SECONDS = 40  # within which any other task does its part of a step
+ASK_SECONDS, ANSWER_SECONDS = 8, 10  # how long a task waits before it asks the others, and for their answers
+BROKEN = tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError
+BROKEN_ASKS = 3  # how often the others are asked who is lost when an all-reduce breaks off
+
+
+def task_session(addresses, index, graph=None, **options):
+    """A tf.Session on the server of one task, which uses no other server.
+
+    addresses: list of "host:port", one for each task; empty for a session of this process, without a server.
+    index: int, of the task.
+    graph: tf.Graph, or None for the default one.
+    options: fields of tf.ConfigProto.
+    """
+    if not addresses:
+        return tf.Session(graph=graph)
+    config = tf.ConfigProto(device_filters=[f"/job:worker/task:{index}"], **options)
+    return tf.Session(f"grpc://{addresses[index]}", graph, config)
+
+
+def count_all_reduce():
+    """An op that tells the others: this task has come to its next all-reduce."""
+    return tf.raw_ops.AssignAddVariableOp(resource=_counter(), value=np.int64(1))
+
+
+def _counter():
+    with tf.device("/CPU:0"):
+        return tf.raw_ops.VarHandleOp(dtype=tf.int64, shape=[], shared_name="all_reduces")
+
+
+class Waiting:
+    """What a task knows of the others.
+
+    names: list of str, what messages call each task; the first task comes first.
+    addresses: list of "host:port" of their servers, of which this task's own is running.
+    index: int, of this task.
+    """
+
+    def __init__(self, names, addresses, index):
+        self._names, self._addresses, self._index = names, addresses, index
+        self._started = set()  # the tasks that have ever answered
+        self._runner, self._askers = ThreadPoolExecutor(1), ThreadPoolExecutor(len(names))
+        with tf.Graph().as_default() as self._graph, task_session(addresses, index) as session:
+            session.run(tf.raw_ops.AssignVariableOp(resource=_counter(), value=np.int64(0)))
+            self._count = tf.raw_ops.ReadVariableOp(resource=_counter(), dtype=tf.int64)
+
+    def run(self, session, fetches, seconds=START_SECONDS):
+        """session.run, in a thread because Ctrl-C does not interrupt one that waits.
+
+        session: tf.Session of this task.
+        fetches: of session.run, an all-reduce among them.
+        seconds: that any task but the first may stay behind.
+        Raises UserError: a task is lost; the message names it.
+        """
+        running, began, broken = self._runner.submit(session.run, fetches), time.monotonic(), 0
+        try:
+            while True:
+                try:
+                    result = running.result(ASK_SECONDS)
+                    self._started.update(range(len(self._names)))
+                    return result
+                except TimeoutError:
+                    pass
+                except BROKEN as error:  # and so at once when it is asked for the result again
+                    broken, reason = broken + 1, type(error).__name__
+                lost = self._find_lost(time.monotonic() - began, seconds, broken)
+                if broken and not lost:
+                    time.sleep(ASK_SECONDS)
+                    lost = [f"the connection to another task ({reason})"] if broken == BROKEN_ASKS else []
+                if lost:
+                    raise UserError(
+                        f"{self._names[self._index]}: lost {' and '.join(lost)}; start all tasks again with the same"
+                        " commands: they go on from the last checkpoint"
+                    )
+        except KeyboardInterrupt:
+            wait([running], ASK_SECONDS)  # a step that can end is better saved whole
+            raise
+
+    def _find_lost(self, waited, seconds, broken):
+        """A line on each task that is lost.
+
+        waited: seconds that this task has waited.
+        seconds: as of run.
+        broken: whether an all-reduce has broken off, so that some task is lost.
+        """
+        counts = [*self._askers.map(self._ask, range(len(self._names)))]
+        lost = []
+        for index, (name, address, count) in enumerate(zip(self._names, self._addresses, counts, strict=True)):
+            if count is None:
+                what = "does not answer"
+                is_lost = broken or index in self._started or waited > START_SECONDS
+            else:
+                self._started.add(index)
+                behind = max(count or 0 for count in counts) - count
+                restarted = behind > 2  # a task that has run all along is one behind, or two if it answered sooner
+                what = "was started again" if restarted else f"has kept the others waiting for {waited:.0f} seconds"
+                is_lost = restarted or behind and waited > (seconds if index else START_SECONDS)
+            if is_lost:
+                lost.append(f"{name} ({address}), which {what}")
+        return lost
+
+    def _ask(self, index):
+        """The count of a task, or None if it does not answer."""
+        options = {"operation_timeout_in_ms": 1000 * ANSWER_SECONDS}
+        try:
+            with task_session(self._addresses, index, self._graph, **options) as session:
+                return session.run(self._count)
+        except tf.errors.OpError:
+            return None
