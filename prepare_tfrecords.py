@@ -89,8 +89,8 @@ def main():
     annotations = find_annotations(args.data)
     is_test = split_faces(annotations)
     shards = assign_shards(is_test, args.shards or 1)
-    dealt = "\n".join([args.points, *(annotation.name for annotation in annotations)])
-    fingerprint = hashlib.md5(dealt.encode(errors="surrogateescape")).hexdigest()
+    listed = "\n".join([args.points, *(annotation.name for annotation in annotations)])
+    fingerprint = hashlib.md5(listed.encode(errors="surrogateescape")).hexdigest()
     args.out.mkdir(parents=True, exist_ok=True)
     train, test, left_out = 0, 0, 0
     chosen = [annotations[i] for number in numbers for i in shards[number]]

@@ -73,7 +73,7 @@ def add_training(crops, labels, recipe, steps, network=SENet, average=None):
     recipe: Recipe.
     steps: number of steps of the whole run, over which the learning rate falls.
     network: function like senet.SENet.
-    average: function of the list of gradients that returns those to apply; None: they themselves.
+    average: function of the list of gradients that returns those to apply, or None.
     Returns: Training.
     """
     step = tf.train.get_or_create_global_step()
@@ -160,7 +160,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     files = f"{len(train_paths)} files, {sum(manifest.sizes.values())} bytes, list {manifest.fingerprint}"
     start = cluster.agree(run | {"records": files}, step_of(last) if last else 0)
     if start >= steps:
-        print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps goes on from there")
+        print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps continues from there")
         return None
     if cluster.is_first:
         check_init(None if last else init, run)

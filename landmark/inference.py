@@ -151,7 +151,7 @@ def default_model():
 
 
 def find_landmarks(predict, picture, corners):
-    """Points, float64 [N, 68, 2] in pixels of a picture, in boxes, corners float64 [N, 4, 2] as of upright_box."""
+    """Points, float64 [N, 68, 2] in pixels of a picture, in boxes: corners float64 [N, 4, 2], see upright_box."""
     crops = np.stack([cut_upright(picture, box) for box in corners])
     return from_corners(predict(crops).reshape(-1, LANDMARKS, 2).astype(np.float64), np.asarray(corners))
 
@@ -218,8 +218,8 @@ def find_upright(predict, picture, box):
 
 
 def find_boxes(detector, picture, turn):
-    """The approximate crops, list of float64 [4, 2] as of upright_box, of the faces that a detector sees in a copy of a
-    picture in which faces tilted clockwise by `turn` degrees are upright."""
+    """The approximate crops, list of corners float64 [4, 2], of the faces that a detector sees in a picture, turned so
+    that faces tilted clockwise by `turn` degrees are upright."""
     copy, matrix = turn_picture(picture, turn)
     back = cv2.invertAffineTransform(matrix)
     crops = to_photo(detector.crop, detector.find(copy)).reshape(-1, 4)

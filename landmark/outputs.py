@@ -92,7 +92,7 @@ def whole_folder(path):
 def lock(file):
     """Locks an open file, or a descriptor, until it is closed or its process ends.
 
-    Returns whether it could: some file systems have no locks, which is said once. Raises BlockingIOError if another
+    Returns whether it could: some file systems have no locks, which is reported once. Raises BlockingIOError if another
     process holds the lock.
     """
     try:

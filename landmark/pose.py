@@ -44,7 +44,7 @@ CAMERA = 10  # how far away the camera is, in sizes of what the points span
 
 
 def read_pose(path):
-    """The pose of a face, as of estimate_pose, by `Pose_Para` of its MAT file; NaN where the Path is of no file, or of
+    """The Pose in a face's MAT file (`Pose_Para`), see estimate_pose; NaN if the Path is of no file, or of
     something else."""
     if path.exists():
         with contextlib.suppress(UserError, ValueError, LookupError):  # it is damaged, or has no pose
@@ -54,7 +54,7 @@ def read_pose(path):
 
 
 def read_yaw(path, points):
-    """The yaw of a face in degrees, positive or negative: of read_pose, else from its points, as of estimate_pose."""
+    """The yaw of a face in degrees, positive or negative: from its MAT file, or else estimated from its points."""
     yaw = read_pose(path)[0]
     return estimate_pose(points)[0] if math.isnan(yaw) else yaw
 
@@ -74,7 +74,7 @@ def estimate_pose(points):
 
 def estimate_tilt(points):
     """The degrees, -180..180, by which the line from a face's chin to its brow is turned clockwise in the photo;
-    points: as of estimate_pose; 0 where they are all one."""
+    points: see estimate_pose; 0 if all are one point."""
     axes = (AXES @ points[POSE_LANDMARKS]).T
     # The nearest axes of one length and at right angles are root^-1 axes, where root^2 = axes axes^T; root but for its
     # scale as Levinger, The Square Root of a 2x2 Matrix, 1980, has it.
@@ -107,7 +107,7 @@ def draw_axes(picture, points, side):
     green, and ahead, where it looks, blue.
 
     picture: uint8 [H, W, 3], BGR.
-    points: as of estimate_pose; without a pose nothing is drawn.
+    points: see estimate_pose; without a pose nothing is drawn.
     side: of the face in pixels, which the axes grow with.
     """
     axes = side * AXES_LENGTH * _rotate(points)[:2].T * [[1], [1], [-1]]

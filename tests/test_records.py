@@ -71,17 +71,26 @@ def test_a_records_json_that_is_not_ours_is_never_replaced(theirs, copy):
 
 
 def test_records_of_another_size_than_the_manifest_says_are_read_again(copy):
-    manifest = (copy / "records.json").read_bytes()
-    faces = [*read_records([copy / "test.tfrecords"])]
-    with tf.io.TFRecordWriter(str(copy / "test.tfrecords")) as writer:
+    path = copy / "test.tfrecords"
+    faces = [*read_records([path])]
+    with tf.io.TFRecordWriter(str(path)) as writer:
         for face in faces[1:]:
             writer.write(to_record(face))
     assert read_manifest(copy).test == len(faces) - 1
-    assert (copy / "records.json").read_bytes() == manifest
-    path = copy / "test.tfrecords"
+    manifest = json.loads((copy / "records.json").read_text())
+    assert manifest["test"] == len(faces) - 1 and manifest["sizes"][path.name] == path.stat().st_size
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=f"{path}: record {len(faces) - 2} is damaged"):
         read_manifest(copy)
+
+
+def test_the_records_json_of_an_earlier_version_is_replaced_by_a_manifest(copy):
+    known = read_manifest(copy)
+    former = {"points": "pts_2d", "mean_face": known.mean_face.tolist(), "train": 56, "test": 8, "frontal": 0.5}
+    (copy / "records.json").write_text(json.dumps(former))
+    again = read_manifest(copy)
+    assert again._replace(mean_face=0, labelled=0) == known._replace(mean_face=0, labelled=0, fingerprint=None)
+    assert json.loads((copy / "records.json").read_text())["sizes"] == known.sizes
 
 
 def test_points_without_a_label_do_not_count_in_the_mean_face(copy):

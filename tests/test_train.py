@@ -88,12 +88,15 @@ def test_a_new_run_can_start_with_the_weights_of_a_checkpoint(begun, records, tm
         np.testing.assert_allclose(now, variable(best, name), atol=1e-6)
     other = "train", "--data", records, "--models", tmp_path / "other", "--steps", 1, "--init"
     assert f"{best} has network original, not deep" in says(*other, best)
-    known = tmp_path / "3d.ckpt.json"
+    known, index = (tmp_path / f"3d.ckpt.{suffix}" for suffix in ("json", "index"))
+    index.touch()
     for key in "landmark_type", "label":  # label: in earlier versions
         known.write_text(json.dumps({"network": "deep", key: "pts_3d"}))
         assert "landmark_type pts_3d, not pts_2d" in says(*other, tmp_path / "3d.ckpt")
     known.unlink()
-    assert f"{tmp_path / '3d.ckpt'} is missing" in says(*other, tmp_path / "3d.ckpt", "--network", "original")
+    assert f"{tmp_path / '3d.ckpt'} is missing or damaged" in says(*other, tmp_path / "3d.ckpt")
+    index.unlink()
+    assert f"no such checkpoint: {tmp_path / '3d.ckpt'}" in says(*other, tmp_path / "3d.ckpt")
     assert not (tmp_path / "other" / "checkpoint").exists()
 
 
