@@ -103,7 +103,7 @@ def main():
     reason = f", see {args.out / f'skipped{ending}.txt'}" if left_out else ""
     print(f"{train} faces for training, {test} for testing, {left_out} left out{reason}")
     written = f"{args.out / f'train{ending}.tfrecords'} and test{ending}.tfrecords written"
-    print(f"{written}; {args.out / f'preview{ending}.png'} shows 25 of them")
+    print(f"{written}; {args.out / f'preview{ending}.png'} shows some of them")
     print(f"next: python train.py{'' if args.out == Path('data') else f' --data {shlex.quote(str(args.out))}'}")
 
 

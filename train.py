@@ -203,14 +203,8 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
         cluster.start(session)
 
         # Loop
-        try:
-            savers, crops_a_step = {LAST: run_saver, BEST: best_saver}, batch_size * cluster.tasks
-            return run_steps(
-                session, cluster, training, test, savers, writer, models, start, steps, crops_a_step, best_nme
-            )
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
-            check_records(train_paths, test_paths)  # names the damaged one
-            raise
+        savers, crops_a_step = {LAST: run_saver, BEST: best_saver}, batch_size * cluster.tasks
+        return run_steps(session, cluster, training, test, savers, writer, models, start, steps, crops_a_step, best_nme)
 
 
 def run_steps(session, cluster, training, test, savers, writer, models, start, steps, crops_a_step, best_nme):
@@ -372,6 +366,9 @@ def main():
             best_nme = train(args.data, args.models, recipe, args.network, *run, args.init, cluster)
     except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:  # disk or memory full
         raise UserError(reason_of(error)) from None
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError):
+        check_records(*(find_record_files(args.data, split) for split in SPLITS))  # names the one that is damaged
+        raise
     if best_nme is None or not cluster.is_first:
         return
     print(f"best checkpoint {find_whole(args.models, BEST)}, test NME {best_nme:.2%} (box)")

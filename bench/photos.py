@@ -25,21 +25,20 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from landmark.annotations import find_annotations, split_faces
+from landmark.annotations import find_annotations, find_crop, read_labels, split_faces
 from landmark.cli import command
 from landmark.detectors import load_detector
 from landmark.errors import UserError
-from landmark.formats import FORMATS, read_points
+from landmark.formats import FORMATS
 from landmark.inference import FaceFinder, default_model, turn_picture
-from landmark.pictures import read_picture
-from landmark.points import bounds, crop_box, match_box, nme
+from landmark.points import bounds, match_box, nme
 from landmark.runtimes import load_session
 
 ANGLES = 0, 30, 60, 90, 180
 
 
 def find_photos(folder, most):
-    """The held-out photos of a folder, `most` at most: list of (Path, true points float64 [N, 68, 2]).
+    """The held-out photos of a folder, `most` at most: list of (Annotation, true points of all faces, [N, 68, 2]).
 
     Faces that cannot be read are reported and left out. Raises UserError if no photo remains.
     """
@@ -49,26 +48,26 @@ def find_photos(folder, most):
         if not is_test or FORMATS[annotation.format].variants and not annotation.name.endswith("_0"):
             continue
         try:
-            points = next(iter(read_points(annotation).values()))
-            read_picture(annotation.photo)
+            points = next(iter(read_labels(annotation)[2].values()))
+            find_crop(points)
         except UserError as error:
             print(f"{annotation.name}: {error}; left out", file=sys.stderr)
             continue
-        photos.setdefault(annotation.photo, []).append(points)
+        photos.setdefault(annotation.photo, (annotation, []))[1].append(points)
     if not photos:
         raise UserError(f"no held-out photo in {folder} can be used")
-    return [(photo, np.array(points)) for photo, points in photos.items()][:most]
+    return [(annotation, np.array(points)) for annotation, points in photos.values()][:most]
 
 
 def find_turned(find_faces, photos, angle):
-    """Finds the faces in photos, as of find_photos, that are turned clockwise by `angle` degrees, with a FaceFinder.
+    """Finds the faces in photos (see find_photos) that are turned clockwise by `angle` degrees, with a FaceFinder.
 
     Returns: (error of each true face, NME over its box of the inner points, NaN if it is not found; number of other
         finds; seconds of each photo).
     """
     errors, others, seconds = [], 0, []
-    for path, points in tqdm(photos, f"{angle}", unit="photo", disable=None, leave=False):
-        picture, matrix = turn_picture(read_picture(path, stored=True)[0], -angle)
+    for annotation, points in tqdm(photos, f"{angle}", unit="photo", disable=None, leave=False):
+        picture, matrix = turn_picture(read_labels(annotation)[0], -angle)
         began = time.perf_counter()
         faces = find_faces(picture)
         seconds.append(time.perf_counter() - began)
@@ -78,7 +77,7 @@ def find_turned(find_faces, photos, angle):
         for true in points:
             best = match_box(bounds(true), boxes)
             matched.add(best)
-            errors.append(np.nan if best is None else nme(found[best][None], true[None], [crop_box(true)]).inner[0])
+            errors.append(np.nan if best is None else nme(found[best][None], true[None], [find_crop(true)]).inner[0])
         others += len(faces) - len(matched - {None})
     return np.array(errors), others, np.array(seconds)
 

@@ -276,10 +276,7 @@ def bench_growth(annotations, out):
         )
 
 
-# Loaders
-
-
-# Called, after other arguments, with the Path of landmark.pb and a number of threads, as those in landmark/runtimes.py.
+# Loaders: their last arguments are the Path of landmark.pb and a number of threads, as in landmark/runtimes.py
 
 
 def load_converted(name, crops, pb, threads):
@@ -363,7 +360,8 @@ def bench_web(pb, batch):
 @command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=REAL_SET if REAL_SET.is_dir() else SAMPLE_SET, metavar="DIR")
+    data = REAL_SET if REAL_SET.is_dir() else SAMPLE_SET
+    parser.add_argument("--data", type=Path, default=data, metavar="DIR", help=f"({REAL_SET}, else {SAMPLE_SET})")
     parser.add_argument("--loaders", action="store_true", help="measure landmark.pb in other programs instead")
     args = parser.parse_args()
     annotations = find_annotations([args.data])

@@ -17,13 +17,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
-from landmark.annotations import REAL_SET, find_annotations, split_faces
+from landmark.annotations import REAL_SET, find_annotations, find_crop, read_labels, split_faces
 from landmark.cli import CORES, command
 from landmark.detectors import load_detector
 from landmark.errors import UserError
-from landmark.formats import read_points
-from landmark.pictures import read_picture
-from landmark.points import crop_box, match_box, overlap, to_crop, to_photo
+from landmark.points import match_box, overlap, to_crop, to_photo
 
 
 def match_faces(detector, annotations):
@@ -37,11 +35,12 @@ def match_faces(detector, annotations):
     rows = []
     for i, annotation in enumerate(tqdm(annotations, unit="face", disable=None)):
         try:
-            crop = crop_box(next(iter(read_points(annotation).values())))
-            boxes = detector.find(read_picture(annotation.photo, stored=True)[0])
+            photo, _, known = read_labels(annotation)
+            crop = find_crop(next(iter(known.values())))
         except UserError as error:
             tqdm.write(f"{annotation.name}: {error}; left out", file=sys.stderr)
             continue
+        boxes = detector.find(photo)
         best = match_box(crop, boxes)
         if best is not None:
             rows.append((i, boxes[best], crop))

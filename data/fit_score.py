@@ -16,13 +16,11 @@ import numpy as np
 from scipy.optimize import minimize
 from tqdm import tqdm
 
-from landmark.annotations import find_annotations, split_faces
+from landmark.annotations import find_annotations, find_crop, read_labels, split_faces
 from landmark.cli import CORES, command
 from landmark.errors import UserError
-from landmark.formats import read_points
 from landmark.inference import NUDGE, default_model, find_upright
-from landmark.pictures import read_picture
-from landmark.points import box_corners, crop_box, overlap
+from landmark.points import box_corners, overlap
 from landmark.runtimes import loader_for
 
 TRIES = 20  # boxes drawn in a photo until one is off its face
@@ -39,8 +37,8 @@ def measure(predict, annotations):
     rng = np.random.default_rng(0)
     for annotation in tqdm(annotations, unit="face", disable=None):
         try:
-            box = np.array(crop_box(next(iter(read_points(annotation).values()))), float)
-            picture, _ = read_picture(annotation.photo, stored=True)
+            picture, _, known = read_labels(annotation)
+            box = np.array(find_crop(next(iter(known.values()))), float)
         except UserError as error:
             tqdm.write(f"{annotation.name}: {error}; left out", file=sys.stderr)
             continue
@@ -58,7 +56,7 @@ def fit(faces, others):
     """The score by Platt's logistic regression ("Probabilistic Outputs for Support Vector Machines", 1999) on the
     logarithm of how far points follow; faces and others have the same total weight, however many there are of either.
 
-    faces, others: as of measure.
+    faces, others: see measure.
     Returns: (NO_FACE, STEEPNESS).
     Raises UserError: faces do not move less than the others, or one of them is missing.
     """

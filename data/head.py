@@ -16,26 +16,15 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the last bit of its sums d
 import cv2
 import numpy as np
 
-from landmark.pose import POSE_LANDMARKS, POSE_MODEL
+from landmark.pose import MEAN_HEAD
 
 SIZE = 450  # side of a photo in pixels, as in 300W_LP
 EMPTY = np.iinfo(np.int64).max  # a pixel of the z-buffer that nothing has reached
 RADIUS = 1.99  # of the flat map: 2 would be the point straight behind
 CENTRE = np.array([0.0, 1.0, 0.0])  # the flat map is the view all round from here (Lambert's equal area)
 
-# ---- anatomy: one half of the head (x > 0), centimetres: mirrored for the other ----
+# ---- anatomy beside the landmarks: one half of the head (x >= 0), mirrored for the other ----
 
-# landmark at the image's right, landmark at the image's left, x, y, z; brows, nose and eye corners: landmark/pose.py
-LANDMARKS = np.array([
-    [16, 0, 7.0, 0.3, 1.2], [15, 1, 6.9, 2.6, 1.5], [14, 2, 6.6, 4.8, 2.0], [13, 3, 6.1, 6.9, 2.8],
-    [12, 4, 5.4, 8.6, 4.0], [11, 5, 4.3, 10.0, 5.6], [10, 6, 3.0, 11.0, 7.4], [9, 7, 1.5, 11.6, 8.9],
-    [8, 8, 0, 11.8, 9.5],
-    [44, 37, 3.6, -0.52, 8.15], [43, 38, 2.45, -0.5, 8.3], [47, 40, 2.5, 0.55, 8.15], [46, 41, 3.6, 0.55, 8.0],
-    [54, 48, 2.55, 6.85, 9.4], [53, 49, 1.5, 6.1, 10.7], [52, 50, 0.55, 5.75, 11.3], [51, 51, 0, 5.95, 11.35],
-    [57, 57, 0, 8.1, 11.0], [56, 58, 0.8, 8.0, 10.9], [55, 59, 1.7, 7.6, 10.3],
-    [64, 60, 2.3, 6.85, 9.6], [63, 61, 1.0, 6.6, 10.9], [62, 62, 0, 6.65, 11.2],
-    [66, 66, 0, 7.15, 11.0], [65, 67, 1.0, 7.1, 10.8],
-])  # fmt: skip
 OTHERS = np.array([
     # forehead, skull
     [0, -2.4, 10.2], [0, -5, 10.2], [0, -7.5, 9.1], [0, -10, 6.3], [0, -11.8, 1.5], [0, -10.8, -4],
@@ -121,12 +110,7 @@ def head():
     slides: dict of a jaw landmark to the vertices it slides along when it is turned away, itself first.
     lids, lips: the two curves, [N, 2], of each on the flat map; those of the lips are the outer and the inner one.
     """
-    side = LANDMARKS[LANDMARKS[:, 0] != LANDMARKS[:, 1]]
-    controls = np.zeros((68, 3))
-    controls[POSE_LANDMARKS] = POSE_MODEL * [1, 1, -1]  # whose z is away from the camera
-    controls[LANDMARKS[:, 0].astype(int)] = LANDMARKS[:, 2:]
-    controls[side[:, 1].astype(int)] = side[:, 2:] * [-1, 1, 1]
-    controls = np.concatenate([controls, OTHERS, OTHERS[OTHERS[:, 0] > 0] * [-1, 1, 1]])
+    controls = np.concatenate([MEAN_HEAD, OTHERS, OTHERS[OTHERS[:, 0] > 0] * [-1, 1, 1]])
     uv = flat(controls)
 
     # vertices: landmarks first, then the curves the mesh must follow, then a lattice, finer over the face

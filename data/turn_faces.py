@@ -33,12 +33,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from landmark.annotations import find_annotations, identity_keys
+from landmark.annotations import find_annotations, identity_keys, read_labels
 from landmark.cli import CORES, command, defer_signals, follow_parent
 from landmark.errors import UserError
-from landmark.formats import read_points
+from landmark.formats import source_of
 from landmark.outputs import whole_folder
-from landmark.pictures import read_picture
 
 BOX = 190  # pixels, sqrt(w * h) of a face's points in 300W_LP: photos of another size are scaled to it
 MIN_BOX = 20  # pixels: smaller faces are not turned
@@ -79,15 +78,11 @@ def read_photo(annotation):
     Returns: (photo uint8 [SIZE, SIZE, 3], BGR; points [68, 2]; whether their jaw is on the visible outline).
     Raises UserError: it cannot be used; the message names the file.
     """
-    try:
-        known = read_points(annotation)
-        points = known.get("pts_2d", known.get("pts_3d"))
-        box = np.sqrt(np.ptp(points, axis=0).prod())
-        if box < MIN_BOX:
-            raise UserError(f"the face is too small to turn: {box:.0f} pixels")
-        photo, _ = read_picture(annotation.photo, stored=True)
-    except UserError as error:
-        raise UserError(f"{annotation.name} of {annotation.photo}: {error}") from None
+    photo, _, known = read_labels(annotation)
+    points = known.get("pts_2d", known.get("pts_3d"))
+    box = np.sqrt(np.ptp(points, axis=0).prod())
+    if not box >= MIN_BOX:  # NaN if points are missing
+        raise UserError(f"{source_of(annotation)}: the face is too small to turn, or not all of its points are there")
     if photo.shape[:2] != (SIZE, SIZE):
         zoom, middle = BOX / box, (points.min(0) + points.max(0)) / 2
         shift = SIZE / 2 - zoom * middle
@@ -221,7 +216,7 @@ def turn_faces(photos, out, variants, seed):
     """
     with whole_folder(out) as partial:
         for group in {group for group, _, _ in photos}:
-            (partial / group).mkdir()
+            (partial / group).mkdir(parents=True)
             (partial / "landmarks" / group).mkdir(parents=True)
         cv2.setNumThreads(1)  # each core has a worker; and a fork does not copy OpenCV's threads: workers would hang
         prior()  # before the fork, so that the workers share it

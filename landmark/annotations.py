@@ -56,7 +56,7 @@ def find_annotations(folders):
         record file are not the same face or set.
     Raises UserError: a folder is missing or holds no faces, or two labels of a face differ; the message names it.
     """
-    found = []
+    found = {}  # by folder and format
     roots = {Path(folder).resolve(): folder for folder in folders}
     for path, folder in roots.items():
         if not path.is_dir():
@@ -70,11 +70,13 @@ def find_annotations(folders):
         sets = find_annotated(path)
         if not sets:
             raise UserError(f"no faces in {folder}: it holds none of {', '.join(FORMATS)} (see data/README.md)")
-        for name, annotations in sets.items():
-            found += annotations
-            print(f"{len(annotations):,} faces in {folder}: {name}, {_describe_types(annotations)} points")
-    named = name_faces(settle(found))
-    return sorted(named, key=lambda annotation: _hash(annotation.name))
+        found |= {(folder, name): annotations for name, annotations in sets.items()}
+    settled = settle([annotation for annotations in found.values() for annotation in annotations])
+    kept = {id(annotation) for annotation in settled}
+    for (folder, name), annotations in found.items():
+        if some := [annotation for annotation in annotations if id(annotation) in kept]:
+            print(f"{len(some):,} faces in {folder}: {name}, {_describe_types(some)} points")
+    return sorted(name_faces(settled), key=lambda annotation: _hash(annotation.name))
 
 
 def _describe_types(annotations):
@@ -89,8 +91,8 @@ def _describe_types(annotations):
 def settle(annotations):
     """One Annotation for each face, where several files label it.
 
-    points.csv, which is there to correct, wins over other formats, and these over 3DMM fits (Format.rank): that is
-    printed. Copies of the same points count once.
+    points.csv, which is there to correct, wins over other formats, which is printed, and these over 3DMM fits
+    (Format.rank). Copies of the same points count once.
     Raises UserError: two files of equal rank place different points on a face, that is, their boxes overlap.
     """
     photos, replaced = {}, Counter()
@@ -104,11 +106,11 @@ def settle(annotations):
             winner = next((other for other in kept if _are_one_face(annotation, other)), None)
             if not winner:
                 kept.append(annotation)
-            elif rank_of(winner) < rank_of(annotation):
+            elif rank_of(winner) < rank_of(annotation) == 1:
                 replaced[annotation.format, winner.format] += 1
         settled += kept
     for (loser, winner), count in replaced.items():
-        print(f"{count:,} faces of {loser} are labelled in {winner} too, and taken from there")
+        print(f"{count:,} faces of {loser} are corrected in {winner}, and taken from there")
     return settled
 
 

@@ -165,7 +165,7 @@ def save(saver, session, models, name, step):
         _remove_torn(models)
         reason = reason_of(error).rpartition("; ")[2]  # PATH; REASON
         raise UserError(
-            f"cannot save {models / name}-{step}: {reason}: make room, and the same command continues from the one before"
+            f"cannot save {models / name}-{step}: {reason}: make room, and the same command continues from the last one"
         ) from None
     older = [prefix for prefix in _prefixes(models, name) if prefix != saved]
     for prefix in older[KEPT[name] - 1 :]:

@@ -66,6 +66,20 @@ def defer_signals():
             signal.raise_signal(number)
 
 
+@contextlib.contextmanager
+def silenced():
+    """Nothing reaches standard error during the block, not even from C++ code, which logs as it pleases."""
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
 def follow_parent():
     """Initializer of a worker process: it leaves Ctrl-C to its parent, and exits when the parent is gone."""
 

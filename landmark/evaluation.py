@@ -157,8 +157,10 @@ def detect_points(find_faces, truth, annotations):
         seconds of each photo, float [N]).
     """
     points, seconds = np.full(truth.points.shape, np.nan), []
-    everyone = enumerate(tqdm(annotations, "detect", unit="face", disable=None))
-    for _, some in itertools.groupby(everyone, key=lambda face: face[1].photo):  # a photo's faces come together
+    photos = {}
+    for i, annotation in enumerate(annotations):
+        photos.setdefault(annotation.photo, []).append((i, annotation))
+    for some in tqdm(photos.values(), "detect", unit="photo", disable=None):
         labels = [(i, *read_labels(annotation)) for i, annotation in some]
         began = time.perf_counter()
         found = []

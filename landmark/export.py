@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from landmark.checkpoints import read_run, restore
+from landmark.cli import silenced
 from landmark.errors import UserError
 from landmark.graphs import PLAIN_OPS, TYPE_ATTRIBUTE, load_graph
 from landmark.outputs import whole_folder
@@ -194,9 +195,10 @@ def write_checked(output, form, source, calibration, faces, expected, write):
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with (whole_folder if form.kind == "DIR" else write)(output) as path:
-        form.convert(source, path, calibration)
         try:
-            outputs = run_batches(form.load(path), faces.crops)
+            with silenced():  # the converters report their progress
+                form.convert(source, path, calibration)
+                outputs = run_batches(form.load(path), faces.crops)
         except RuntimeError as error:  # TFLite cannot quantise some networks of few training steps
             raise UserError(f"{output} was not written, it does not run: {' '.join(str(error).split())}") from None
         size = sum(file.stat().st_size for file in [path, *path.glob("*")] if file.is_file())

@@ -268,9 +268,13 @@ def _from_json(path):
     """The Manifest in a file, or None if it holds something else."""
     try:
         manifest = Manifest(**json.loads(path.read_text()))
-        return manifest._replace(mean_face=np.array(manifest.mean_face), labelled=np.array(manifest.labelled))
-    except (ValueError, TypeError):
-        return None
+        mean_face, labelled = np.array(manifest.mean_face, np.float64), np.array(manifest.labelled, np.int64)
+        counts = manifest.train, manifest.test, manifest.frontal, *manifest.sizes.values()
+        if (mean_face.shape, labelled.shape) == ((2 * LANDMARKS,), (LANDMARKS,)) and min(counts) >= 0:
+            return manifest._replace(mean_face=mean_face, labelled=labelled)
+    except (ValueError, TypeError, AttributeError):
+        pass
+    return None
 
 
 def _merge(folder, manifests):

@@ -2,9 +2,8 @@
 
 import logging
 import os
-import sys
 
-from landmark.cli import CORES
+from landmark.cli import CORES, silenced
 
 SETTINGS = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # no log of its own: errors reach Python as exceptions
@@ -16,15 +15,8 @@ for name, value in SETTINGS.items():
     os.environ.setdefault(name, value)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # no deprecation warnings about TensorFlow 1
 
-sys.stderr.flush()
-stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-os.dup2(nowhere, 2)  # while it is imported, TensorFlow's C++ code logs before it reads any setting
-try:
+with silenced():  # as it is imported, TensorFlow logs before it reads any setting
     import tensorflow.compat.v1 as tf
-finally:
-    os.dup2(stderr, 2)
-    os.close(stderr)
-    os.close(nowhere)
 
 
 def describe_device():

@@ -7,6 +7,14 @@ Usage:
 Files that fail are kept in fuzz-failures/. The same seed damages the same files in the same way.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import landmark.startup  # noqa: F401  first: TensorFlow and OpenCV read their settings as they are imported
+
+# isort: split
+
 import argparse
 import contextlib
 import mmap
@@ -16,37 +24,31 @@ import re
 import resource
 import shutil
 import signal
-import sys
 import tempfile
 import time
 import traceback
 from collections import namedtuple
-from pathlib import Path
 from types import SimpleNamespace
 
-REPO = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPO))
+import cv2
+import numpy as np
+import scipy.io
+import tensorflow.compat.v1 as tf
+from conftest import REPO, draw_photo, place_points, write_face
+from test_formats import SHARED, write_set
 
-import landmark.startup  # noqa: E402, F401, I001  first: TensorFlow and OpenCV read their settings as they are imported
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-import scipy.io  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
-
-from conftest import draw_photo, place_points, write_face  # noqa: E402
-from landmark.annotations import find_annotations, read_face  # noqa: E402
-from landmark.augment import augment_batch  # noqa: E402
-from landmark.checkpoints import prefix_of, read_checkpoint  # noqa: E402
-from landmark.errors import UserError  # noqa: E402
-from landmark.formats import FORMATS  # noqa: E402
-from landmark.mat import read_mat  # noqa: E402
-from landmark.pictures import read_picture  # noqa: E402
-from landmark.points import LANDMARK_TYPES  # noqa: E402
-from landmark.recipe import DEFAULT  # noqa: E402
-from landmark.records import check_records, read_batches, read_manifest, read_records, to_record  # noqa: E402
-from landmark.runtimes import load_session  # noqa: E402
-from senet import SENet, crops_placeholder  # noqa: E402
-from test_formats import SHARED, write_set  # noqa: E402
+from landmark.annotations import find_annotations, read_face
+from landmark.augment import augment_batch
+from landmark.checkpoints import prefix_of, read_checkpoint
+from landmark.errors import UserError
+from landmark.formats import FORMATS
+from landmark.mat import read_mat
+from landmark.pictures import read_picture
+from landmark.points import LANDMARK_TYPES
+from landmark.recipe import DEFAULT
+from landmark.records import check_records, read_batches, read_manifest, read_records, to_record
+from landmark.runtimes import load_session
+from senet import SENet, crops_placeholder
 
 SECONDS, MEMORY = 5, 2**31  # of processor time for one file; bytes
 EDITS = 1, 1, 1, 2, 3, 6  # of one file: with more of them, little would be read before the first is found
@@ -199,15 +201,9 @@ FUZZED = {
 
 
 def damage(data, others, rng):
-    """Some bytes with a few edits.
+    """Some bytes with a few edits: bits, bytes and numbers changed, pieces missing, doubled or of another file, or cut.
 
-    Args:
-        data: bytes.
-        others: list of bytes of the same kind.
-        rng: random.Random.
-
-    Returns:
-        bytes: with changed bits, bytes and numbers; with pieces missing, repeated or from another file; or cut short.
+    others: list of bytes of the same kind; rng: random.Random.
     """
     data = bytearray(data)
     for _ in range(rng.choice(EDITS)):
@@ -233,14 +229,11 @@ def damage(data, others, rng):
 def fuzz(name, count, seed, keep):
     """Damages files of a kind and reads them in a process of its own; if that dies, another one goes on.
 
-    Args:
-        name: a name in FUZZED.
-        count: number of files.
-        seed: int, of the damage.
-        keep: Path of the folder to keep the failing ones in.
-
-    Returns:
-        the number of failing ones.
+    name: a name in FUZZED.
+    count: number of files.
+    seed: int, of the damage.
+    keep: Path of the folder to keep the failing ones in.
+    Returns: the number of failing ones.
     """
     kind, began = FUZZED[name], time.monotonic()
     tally = memoryview(mmap.mmap(-1, 24)).cast("Q")  # files begun, read, failed; shared by the processes

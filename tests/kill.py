@@ -9,6 +9,14 @@ Afterwards no file under a final name is cut short, no process is left, and the 
 script prints one line, exits with 130 or 143, and leaves no partial file.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import landmark.startup  # noqa: F401  first: TensorFlow and OpenCV read their settings as they are imported
+
+# isort: split
+
 import argparse
 import csv
 import json
@@ -16,24 +24,20 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPO))
+import cv2
+import numpy as np
+import tensorflow.compat.v1 as tf
+from conftest import ENVIRONMENT, REPO
 
-import landmark.startup  # noqa: E402, F401, I001  first: TensorFlow and OpenCV read their settings as they are imported
-import cv2  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
-
-from conftest import ENVIRONMENT  # noqa: E402
-from landmark.graphs import load_graph  # noqa: E402
-from landmark.mat import read_mat  # noqa: E402
-from landmark.outputs import PARTIAL  # noqa: E402
-from landmark.pictures import read_picture  # noqa: E402
-from landmark.records import read_records  # noqa: E402
+from landmark.graphs import load_graph
+from landmark.mat import read_mat
+from landmark.outputs import PARTIAL
+from landmark.pictures import read_picture
+from landmark.records import read_records
+from landmark.runtimes import load_tflite
 
 # {sample}: faces in the layout of 300W_LP; {records}: their records; {clip}: a video; {out}: where to write.
 COMMANDS = {
@@ -120,7 +124,7 @@ CHECKS = {
     ".mp4": _check_video,
     ".pb": load_graph,
     ".png": read_picture,
-    ".tflite": lambda path: tf.lite.Interpreter(str(path)).allocate_tensors(),
+    ".tflite": lambda path: load_tflite(path)(np.zeros([1, 128, 128, 3], np.uint8)),
     ".tfrecords": lambda path: list(read_records([path])),
 }
 

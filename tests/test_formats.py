@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import cv2
 import numpy as np
@@ -76,6 +77,33 @@ def as_dlib(folder, faces):
     return "SET", path
 
 
+def as_cvat(folder, faces):
+    images = [
+        f"<image name='SET/{stem}.jpg'>\n<points points='{';'.join(f'{x},{y}' for x, y in points)}'/></image>\n"
+        for stem, points in faces.items()
+    ]
+    (path := folder / "annotations.xml").write_text(f"<annotations>\n{''.join(images)}</annotations>")
+    return "SET", path
+
+
+def as_coco(folder, faces):
+    images = [{"id": i, "file_name": f"{stem}.jpg"} for i, stem in enumerate(faces)]
+    annotations = [
+        {"image_id": i, "keypoints": np.column_stack([points, np.full(68, 2)]).ravel().tolist()}
+        for i, points in enumerate(faces.values())
+    ]
+    (path := folder / "faces.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    return "SET", path
+
+
+def as_labelme(folder, faces):
+    for stem, points in faces.items():
+        shapes = [{"label": str(1 + i), "points": [point]} for i, point in enumerate(points.tolist())]
+        content = {"imagePath": f"{stem}.jpg", "shapes": shapes}
+        (path := folder / f"SET/{stem}.json").write_text(json.dumps(content))
+    return "SET", path
+
+
 def as_csv(folder, faces):
     path = folder / "SET/points.csv"
     names = [f"{axis}{i}" for i in range(68) for axis in "xy"]
@@ -89,15 +117,16 @@ def as_csv(folder, faces):
 WRITERS = {
     "300W_LP": as_300w_lp,
     "WFLW list": as_wflw,
-    "dlib XML": as_dlib,
+    "dlib or CVAT XML": as_dlib,
     "300-W .pts": as_pts,
+    "COCO or labelme JSON": as_coco,
     "AFLW2000-3D": as_aflw2000,
     "300W_LP without landmarks/": as_fits,
     "points.csv of test_pb.py": as_csv,
 }
 
 
-def write_set(folder, name, make, count=6):
+def write_set(folder, name, make, count=6, write=None):
     """Writes a set in a format; returns ({stem: points of whole pixels}, the file of the last face's points)."""
     (folder / "SET").mkdir(parents=True)
     faces = {f"face_{seed}00": np.round(make.points(seed)) for seed in range(1, 1 + count)}
@@ -105,15 +134,20 @@ def write_set(folder, name, make, count=6):
         photo = make.photo(seed)
         photo[points[:, 1].astype(int), points[:, 0].astype(int)] = (0, 255, 0)
         cv2.imwrite(str(folder / f"SET/{stem}.jpg"), photo, [cv2.IMWRITE_JPEG_QUALITY, 100])
-    return faces, WRITERS[name](folder, faces)[1]
+    return faces, (write or WRITERS[name])(folder, faces)[1]
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_points_are_in_pixels_of_the_photo(name, tmp_path, make, capsys):
-    faces, _ = write_set(tmp_path / "own", name, make)
+VARIANTS = [*WRITERS.items(), ("dlib or CVAT XML", as_cvat), ("COCO or labelme JSON", as_labelme)]
+
+
+@pytest.mark.parametrize("name, write", VARIANTS)
+def test_points_are_in_pixels_of_the_photo(name, write, tmp_path, make, capsys):
+    assert WRITERS.keys() == FORMATS.keys()
+    faces, _ = write_set(tmp_path / "own", name, make, write=write)
     annotations = find_annotations([tmp_path / "own"])
     types = {"300W_LP": "2D and 3D", "AFLW2000-3D": "3D"}.get(name, "2D")
-    assert capsys.readouterr().out == f"6 faces in {tmp_path / 'own'}: {name}, {types} points\n"
+    first = capsys.readouterr().out.partition("\n")[0]
+    assert re.fullmatch(rf"\d faces in {tmp_path / 'own'}: {re.escape(name)}, {types} points", first)
     assert sorted(annotation.name for annotation in annotations) == sorted(f"SET/{stem}" for stem in faces)
     for annotation in annotations:
         points = next(iter(read_points(annotation).values()))
@@ -131,12 +165,14 @@ def test_a_damaged_face_is_named_and_left_out(name, tmp_path, make, capsys):
         path.write_bytes(path.read_bytes()[:300])
     else:
         number = f"{faces['face_600'][40, 0]}"
-        before, found, after = path.read_text().rpartition(number if path.suffix in (".xml", ".csv") else f"{number}00")
+        before, found, after = path.read_text().rpartition(
+            number if path.suffix in (".xml", ".csv", ".json") else f"{number}00"
+        )
         assert found
-        path.write_text(f"{before}?{after}")
+        path.write_text(before + ('"?"' if path.suffix == ".json" else "?") + after)
     (folder / "SET/face_100.jpg").unlink()
     annotations = find_annotations([folder])
-    assert len(annotations) == 6 and capsys.readouterr().out.startswith(f"6 faces in {folder}: {name}")
+    assert len(annotations) == 6 and f" faces in {folder}: {name}, " in capsys.readouterr().out
     faces = [face for face in read_faces(annotations, workers=1) if not isinstance(face, str)]
     reasons = [face for face in read_faces(annotations, workers=1) if isinstance(face, str)]
     assert len(faces) == 4 and len(reasons) == 2
@@ -145,7 +181,7 @@ def test_a_damaged_face_is_named_and_left_out(name, tmp_path, make, capsys):
 
 
 def test_a_list_that_cannot_be_read_is_one_line(tmp_path, make, says):
-    _, path = write_set(tmp_path / "xml", "dlib XML", make)
+    _, path = write_set(tmp_path / "xml", "dlib or CVAT XML", make)
     path.write_text(path.read_text()[:-20])
     assert str(path) in says("prepare_tfrecords", "--data", tmp_path / "xml", "--out", tmp_path)
     bomb = "<!DOCTYPE d [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;&a;'>]><dataset><image file='&b;'/></dataset>"
@@ -156,11 +192,12 @@ def test_a_list_that_cannot_be_read_is_one_line(tmp_path, make, says):
     _, path = write_set(tmp_path / "csv", "points.csv of test_pb.py", make)
     path.write_text(path.read_text() + "x" * 200_000)
     assert f"{path}, line " in says("prepare_tfrecords", "--data", tmp_path / "csv", "--out", tmp_path)
-    (tmp_path / "pts/x.pts").mkdir(parents=True)
+    for path in tmp_path / "pts/x.pts", tmp_path / "wflw/list_98pt_test.txt":
+        path.parent.mkdir()
+        path.symlink_to("nowhere")
     assert "skipped.txt" in says("prepare_tfrecords", "--data", tmp_path / "pts", "--out", tmp_path)
     assert f"{tmp_path / 'pts/x.pts'}: cannot be read" in (tmp_path / "skipped.txt").read_text()
-    (tmp_path / "wflw/list_98pt_test.txt").mkdir(parents=True)
-    assert "list_98pt_test.txt: cannot be read" in says("prepare_tfrecords", "--data", tmp_path / "wflw")
+    assert f"cannot read {path}: No such file" in says("prepare_tfrecords", "--data", tmp_path / "wflw")
 
 
 TOKENS = b"nan 1e999 -1 { } <box> </image> , \n \0 ../ / &a; \xff\xfe <!ENTITY".split(b" ") + [b"9" * 400]
@@ -194,9 +231,13 @@ def test_a_folder_in_no_format_gets_the_list_of_formats(tmp_path, says):
         assert name in message
 
 
-@pytest.mark.parametrize("name", ["dlib XML", "points.csv of test_pb.py"])
+@pytest.mark.parametrize("name", ["dlib or CVAT XML", "COCO or labelme JSON", "points.csv of test_pb.py"])
 def test_the_faces_of_one_photo_are_in_one_split(name, tmp_path, make):
-    faces, path = write_set(tmp_path, name, make, 3)
+    (tmp_path / "SET").mkdir()
+    faces = {f"face_{i}00": np.round(make.points(i, (100 + 120 * (i % 2), 200), 80)) for i in (1, 2, 3)}
+    for stem in "face_100", "face_300":
+        cv2.imwrite(str(tmp_path / f"SET/{stem}.jpg"), make.photo(0))
+    _, path = WRITERS[name](tmp_path, faces)
     path.write_text(path.read_text().replace("face_200", "face_100"))
     (path.parent / f"more{path.suffix}").write_text(path.read_text())  # another list of the same faces
     annotations = find_annotations([tmp_path])
@@ -280,7 +321,7 @@ def test_a_photo_is_found_by_the_end_of_its_name_if_only_one_has_it(tmp_path, ma
         cv2.imwrite(str(tmp_path / "images" / name), make.photo(0))
     names = {"A/1.jpg": "A/1.jpg", "/home/me/2.jpg": "A/2.jpg", "../images/B/1.jpg": "B/1.jpg", "/home/me/1.jpg": None}
     points = np.round(make.points(1))
-    text = WRITERS["dlib XML"](tmp_path, {"face_100": points})[1].read_text()
+    text = WRITERS["dlib or CVAT XML"](tmp_path, {"face_100": points})[1].read_text()
     (tmp_path / "faces.xml").unlink()
     (tmp_path / "lists").mkdir()
     for name, found in names.items():
@@ -319,8 +360,8 @@ def test_all_formats_at_once(tmp_path, make, run, read_records):
     assert done.returncode == 0, done.stderr
     first, *lines = done.stdout.splitlines()
     assert first.startswith("cropping the faces of ") and str(folders[-1]) in first
-    found = [line for line in lines if line.startswith("4 faces in ")]
-    assert lines[: len(found)] == found and len(found) == len(FORMATS)
+    for folder, name in zip(folders, FORMATS, strict=True):
+        assert [line for line in lines if f" faces in {folder}: {name}, " in line]
     faces = read_records(tmp_path / "train.tfrecords") + read_records(tmp_path / "test.tfrecords")
     assert len(faces) == 4 * len(FORMATS)
     labelled = [np.isfinite(label[:34]).all() for _, _, label, _ in faces]
@@ -353,7 +394,7 @@ def test_real_sets_are_recognised_and_their_faces_readable(capsys):
         "InfAnFace": "300-W .pts",
         "WFLW": "WFLW list",
         "YTF": "300W_LP",
-        "dlib_faces": "dlib XML",
+        "dlib_faces": "dlib or CVAT XML",
     }
     for folder, name in of_set.items():
         annotations = find_annotations([SHARED / folder])

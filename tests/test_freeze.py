@@ -332,8 +332,8 @@ def test_what_cannot_be_frozen_is_one_line_and_leaves_landmark_pb_as_it_was(
 
     (tmp_path / "new").mkdir()
     assert str(tmp_path / "none") in gives_up("--models", tmp_path / "none")
-    absent = gives_up("--checkpoint", tmp_path / "absent.ckpt-3")
-    assert absent.startswith(f"{tmp_path / 'absent.ckpt-3'} is missing") and not re.search(r"/tmp\w{8}/", absent)
+    absent = tmp_path / "absent.ckpt-3"
+    assert gives_up("--checkpoint", absent).startswith(f"no such checkpoint: {absent} ")
 
     other = save_variables({"dense/kernel": np.ones(3, np.float32)}, tmp_path / "a" / "other.ckpt")
     assert other in gives_up("--checkpoint", other)

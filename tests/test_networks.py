@@ -122,5 +122,6 @@ def test_heat_map_loss_is_least_with_the_hill_over_the_landmark():
 
 def test_unknown_network_is_refused(tmp_path, crops):
     (tmp_path / "run.json").write_text('{"network": "none"}')
+    (tmp_path / "model.ckpt-1.index").touch()
     with pytest.raises(UserError, match="run.json names the network none, not one of original"):
         export.freeze(str(tmp_path / "model.ckpt-1"), crops)

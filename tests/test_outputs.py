@@ -133,11 +133,12 @@ def test_pictures_are_not_drawn_over_other_pictures(tmp_path, says, stop, make):
     draw("--images", one, "--output", output)
     assert str(one / "a.png") in says("test_pb", "--pb", SHIPPED, "--images", two, "--output", output)
     assert (output / "a.png").read_bytes() == first
-    assert "same name" in says("test_pb", "--pb", SHIPPED, "--images", one, two, "--output", output)
+    code, message = stop("test_pb", "--pb", SHIPPED, "--images", one, two, "--output", output)
+    assert code == 2 and "same name" in message
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "a.png").symlink_to(two / "a.png")
-    code, _ = stop("test_pb", "--pb", SHIPPED, "--images", tmp_path / "link", "--output", two, "--overwrite")
-    assert code == 2 and (two / "a.png").read_bytes() == theirs
+    stop("test_pb", "--pb", SHIPPED, "--images", tmp_path / "link", "--output", two, "--overwrite")
+    assert (two / "a.png").read_bytes() == theirs
     draw("--images", two, "--output", output, "--overwrite")
     assert (output / "a.png").read_bytes() != first
 
@@ -174,8 +175,27 @@ def test_videos_in_one_output_keep_their_points_and_the_users_video(tmp_path, sa
         ("turn_faces", "--data none --out {0}", ""),
     ],
 )
-def test_every_script_names_a_file_in_the_way_before_any_work(script, options, name, tmp_path, says):
+def test_every_script_names_a_file_in_the_way_before_any_work(script, options, name, tmp_path, says, monkeypatch):
+    monkeypatch.chdir(REPO)
     theirs = tmp_path / (name or "theirs")
     theirs.write_text("theirs")
     assert str(tmp_path / name) in says(script, *options.format(tmp_path).split())
     assert theirs.read_text() == "theirs" and names_in(tmp_path) == {theirs.name}
+
+
+@pytest.mark.parametrize(
+    "script, options",
+    [
+        ("prepare_tfrecords", "--data {1} --out {0}"),
+        ("test_pb", "--pb models/landmark.pb --output {0}"),
+        ("freeze_graph", "--checkpoint models/landmark.ckpt --output {0}/a.pb"),
+        ("evaluate", "--pb models/landmark.pb --data {1} --output {0}"),
+    ],
+)
+def test_a_file_in_place_of_the_output_folder_is_named(script, options, tmp_path, small_set, says, monkeypatch):
+    monkeypatch.chdir(REPO)
+    theirs = tmp_path / "theirs"
+    theirs.write_text("theirs")
+    message = says(script, *options.format(theirs, small_set).split())
+    assert str(theirs) in message and LEDGER not in message
+    assert theirs.read_text() == "theirs"

@@ -16,6 +16,7 @@ from landmark.augment import augment_batch
 from landmark.errors import UserError
 from landmark.evaluation import predict_faces, shake_box
 from landmark.outputs import PARTIAL
+from landmark.pose import MEAN_HEAD
 from landmark.recipe import DEFAULT
 
 
@@ -147,10 +148,10 @@ def test_preview_is_a_sheet_of_25_crops_with_green_points(records):
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory, make, run):
-    """Ten good faces and one of each kind of damage, prepared: ({stem: damaged file}, the good stems, the folder of
-    the records, the subprocess.CompletedProcess)."""
+    """Good faces and one of each kind of damage, prepared: ({stem: damaged file}, {good stem: numbers of its missing
+    points}, the folder of the records, the subprocess.CompletedProcess)."""
     folder, out = tmp_path_factory.mktemp("damaged"), tmp_path_factory.mktemp("records")
-    good = [make.face(folder, "AFW", f"AFW_{i}_1_0", i)[1].stem for i in range(10)]
+    good = {make.face(folder, "AFW", f"AFW_{i}_1_0", i)[1].stem: [] for i in range(10)}
     bad = {}
 
     def face(stem, blame, **options):
@@ -163,22 +164,28 @@ def damaged(tmp_path_factory, make, run):
     path = face("cut_mat_1_0", "mat")
     path.write_bytes(path.read_bytes()[:700])
     scipy.io.savemat(face("lacks_1_0", "mat"), {"pts_3d": np.ones((68, 2))})
-    points = make.points(99)
+    points, head, number = make.points(99), 9 * MEAN_HEAD[:, :2] + 225, np.arange(68)[:, None]
     for stem, broken in {
         "shape_1_0": points[:67],
         "transposed_1_0": points.T,
         "text_1_0": "points",
-        "nan_1_0": np.where(np.arange(136).reshape(68, 2) == 7, np.nan, points),
-        "infinite_1_0": np.where(np.arange(136).reshape(68, 2) == 7, np.inf, points),
+        "infinite_1_0": np.where(number == 7, np.inf, points),
         "alike_1_0": np.full((68, 2), 200.0),
+        "few_1_0": np.where(number < 49, -1, head),
+        "no_jaw_1_0": np.where(number < 17, np.nan, head),  # who knows how far down the crop should reach?
     }.items():
         scipy.io.savemat(face(stem, "mat"), {"pts_2d": broken})
-    for stem, index, place in ("at_zero_1_0", 9, (0, 0)), ("at_minus_1_0", 30, (-1, -1)):
-        scipy.io.savemat(face(stem, "mat"), {"pts_2d": np.where(np.arange(68)[:, None] == index, place, points)})
-    face("far_1_0", "jpg", points=np.where(np.arange(68)[:, None] == 67, (225, 1400), points))
+    for stem, points_of in {
+        "far_1_0": np.where(number == 67, (225, 1400), points),
+        "outside_1_0": points + 1000,
+        "left_of_it_1_0": points - [1000, 0],
+        "huge_1_0": (points - 225) * 1e4,
+        "astronomic_1_0": (points - 225) * 1e300,
+    }.items():
+        face(stem, "mat", points=points_of)
     scipy.io.savemat(face("sparse_1_0", "mat"), {"pts_2d": scipy.sparse.csc_matrix(points)})
-    wide = cv2.imencode(".png", np.zeros((3, 70_000, 3), np.uint8))[1]
-    face("wide_1_0", "jpg").write_bytes(wide.tobytes())
+    bad["wide_1_0"], jpg = make.face(folder, "IBUG", "wide_1_0", 99)  # whose points are not in it
+    jpg.write_bytes(cv2.imencode(".png", np.zeros((3, 70_000, 3), np.uint8))[1].tobytes())
     claims = cv2.imencode(".bmp", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
     face("claims_1_0", "jpg").write_bytes(claims[:18] + (60_000).to_bytes(4, "little") * 2 + claims[26:])
     face("missing_1_0", "jpg").unlink()
@@ -187,14 +194,14 @@ def damaged(tmp_path_factory, make, run):
         path = face(stem, "jpg")
         path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     face("not_jpg_1_0", "jpg").write_text("a photo\n")
-    face("outside_1_0", "jpg", points=points + 1000)
-    face("left_of_it_1_0", "jpg", points=points - [1000, 0])
-    face("huge_1_0", "jpg", points=(points - 225) * 1e4)
-    face("astronomic_1_0", "jpg", points=(points - 225) * 1e300)
-    mat, _ = make.face(folder, "IBUG", "partly_1_0", 99, points=points - [200, 220])
+    # Points that are missing, but within the others.
+    for stem, missing, place in ("nan_1_0", [30], np.nan), ("at_zero_1_0", [37, 38], 0), ("at_minus_1_0", [62], -1):
+        make.face(folder, "IBUG", stem, 99, points=np.where(np.isin(number, missing), place, head))
+        good[stem] = missing
+    make.face(folder, "IBUG", "partly_1_0", 99, points=points - [200, 220])
     done = run("prepare_tfrecords.py", "--data", folder, "--out", out)
     assert done.returncode == 0, done.stderr
-    return bad, [*good, mat.name.removesuffix("_pts.mat")], out, done
+    return bad, good | {"partly_1_0": []}, out, done
 
 
 def test_each_damaged_file_is_skipped_with_a_line_that_names_it(damaged):
@@ -202,7 +209,7 @@ def test_each_damaged_file_is_skipped_with_a_line_that_names_it(damaged):
     lines = (out / "skipped.txt").read_text().splitlines()
     for path in bad.values():
         about = [line for line in lines if line.startswith(f"{path}: ")]
-        assert len(about) == 1 and len(about[0]) > len(f"{path}: ")
+        assert len(about) == 1 and len(about[0]) > len(f"{path}: "), path
     assert len(lines) == len(bad)
     assert f"{len(bad)} left out" in done.stdout
     assert "Traceback" not in done.stderr
@@ -212,6 +219,8 @@ def test_good_faces_among_damaged_ones_are_kept(damaged, read_records):
     bad, good, out, _ = damaged
     records = read_records(out / "train.tfrecords") + read_records(out / "test.tfrecords")
     assert sorted(name.partition("/")[2] for name, *_ in records) == sorted(good)
+    for name, _, label, _ in records:
+        assert np.flatnonzero(np.isnan(label[::2])).tolist() == good[name.partition("/")[2]]
     crop, box = next((crop, box) for name, crop, _, box in records if name.endswith("partly_1_0"))
     assert box[0] < 0 and box[1] < 0
     assert not crop[:5].any() and not crop[:, :5].any() and crop[-20:, -20:].any()
