@@ -141,10 +141,13 @@ def test_prepare_and_train_print_nothing_but_their_own_lines(records, trained):
     assert [line.partition(" ")[0] for line in lines] == ["step", "best", "next:"]
 
 
-def test_freezing_prints_nothing_but_its_own_lines(landmark_pb):
+def test_freezing_prints_nothing_but_its_own_lines(landmark_pb, records, tmp_path, run):
     first = (landmark_pb.parent / "said").read_text().partition("\n")[0]
     assert first.startswith("freezing ") and first.endswith(ON_DEVICE)
     assert not (landmark_pb.parent / "stderr").read_text()
+    options = "--output", tmp_path / "a.pb", "--tflite_int8", tmp_path / "a.tflite"
+    done = run("freeze_graph.py", "--checkpoint", SHIPPED.with_suffix(".ckpt"), "--data", records, *options)
+    assert_quiet("freeze_graph.py", done)
 
 
 def test_drawing_and_measuring_print_nothing_but_their_own_lines(records, tmp_path, run):
