@@ -69,7 +69,7 @@ def write_coco(path, faces, width=WIDTH, height=HEIGHT):
     for name, each in faces.items():
         images.append({"id": 5 + len(images), "file_name": name, "width": width, "height": height})
         for points in each:
-            seen = [[0, 0, 0] if np.isnan(x) else [x, y, 2] for x, y in points.tolist()]
+            seen = [[7, 9, 0] if np.isnan(x) else [x, y, 2] for x, y in points.tolist()]
             annotations.append({"id": 1, "image_id": images[-1]["id"], "category_id": 1, "keypoints": sum(seen, [])})
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": []}))
 
@@ -123,7 +123,7 @@ def write_cvat(path, faces, **size):
 def write_skeleton(path, faces, first=0, **size):
     def draw(points):
         each = [
-            f"<points label='{i + first}' outside='{int(np.isnan(x))}' points='{np.nan_to_num(x)},{np.nan_to_num(y)}'/>"
+            f"<points label='{i + first}' outside='{int(np.isnan(x))}' points='{x},{y}'/>".replace("nan,nan", "7,9")
             for i, (x, y) in enumerate(points)
         ]
         return f"<skeleton label='face'>{''.join(each[::-1])}</skeleton>\n"

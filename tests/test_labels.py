@@ -303,12 +303,14 @@ KNOWN = {  # whether the crop is known without some points
     "both eyes": (range(36, 48), True),
     "mouth": (range(48, 68), True),
     "one brow's end": ([17], True),
+    "the end of the chin": ([8], True),
     "chin": (range(5, 12), False),
     "jaw": (range(17), False),
     "brows": (range(17, 27), False),
     "half of the face": ([*range(8), *range(17, 22), *range(36, 42)], False),
-    "all but 20": (range(48), False),
-    "all but 19": (range(49), False),
+    "all but 20 that span it": ([i for i in range(17, 68) if i not in (19, 24, 33)], True),
+    "all but 19": ([i for i in range(17, 68) if i not in (19, 24)], False),
+    "all but 20 of the mouth": (range(48), False),
     "all": (range(68), False),
 }
 

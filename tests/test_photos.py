@@ -269,7 +269,7 @@ def test_held_out_photos_are_found_and_as_good_as_with_true_crops(tmp_path, caps
     assert results["detected"]["nme_mean"] < 1.25 * results["true crops"]["nme_mean"] < 0.07
 
 
-def test_fit_prints_numbers_that_bring_the_boxes_closer(tmp_path, run, make, detector, astronaut):
+def test_the_fits_print_numbers_that_bring_boxes_closer_and_tell_faces_apart(tmp_path, run, make, astronaut):
     rng = np.random.default_rng(3)
     for i in range(20):
         x, y, scale = int(rng.uniform(0, 200)), int(rng.uniform(0, 80)), rng.uniform(0.3, 0.45)
@@ -277,7 +277,7 @@ def test_fit_prints_numbers_that_bring_the_boxes_closer(tmp_path, run, make, det
         make.face(tmp_path, "AFW", f"AFW_{i}_0", i, points, scene((x, y, scale)))
     make.face(tmp_path, "AFW", "AFW_21_0", 21)  # no face
     done = run("data/fit_detector.py", "--data", tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and not done.stderr, done.stderr
     before, after = (
         float(re.search(rf"^{name} +(?:[\d.]+ +){{4}}([\d.]+)", done.stdout, re.M)[1]) for name in ("before", "after")
     )
@@ -285,6 +285,10 @@ def test_fit_prints_numbers_that_bring_the_boxes_closer(tmp_path, run, make, det
     assert re.search(
         r"^landmark/detectors.py: RETINAFACE_CROP = np.array\(\[\[[-\d., ]+\], \[[-\d., ]+\]\]\)$", done.stdout, re.M
     )
+    done = run("data/fit_score.py", "--data", tmp_path, "--pb", SHIPPED)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    middle = float(re.search(r"^landmark/inference.py: NO_FACE, STEEPNESS = ([\d.]+), [\d.]+$", done.stdout, re.M)[1])
+    assert 0.03 < middle < 0.6 and f"landmarks.js: NO_FACE = {middle:.2f}" in done.stdout
 
 
 def test_the_fit_of_the_score_is_calibrated():

@@ -18,7 +18,6 @@ from conftest import REPO
 
 import landmark.inference
 import landmark.points
-from landmark.export import FORMATS
 from landmark.inference import REFINEMENTS, predict_twice, refine_face
 from landmark.points import box_corners, turn_back
 from landmark.pose import AXES, estimate_tilt
@@ -34,7 +33,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, request):
-    """The address of a server of the shipped landmark.pb as ONNX, images/ and examples/web/ with its package."""
+    """The address of a server of models/landmark.onnx, images/ and examples/web/ with its package."""
     if not CHROMIUM:
         pytest.skip("no Chromium: apt-get install chromium")
     package = request.config.cache.mkdir("web")
@@ -50,7 +49,7 @@ def site(tmp_path_factory, request):
     shutil.copytree(REPO / "images", root / "images")
     shutil.copytree(REPO / "examples" / "web", root / "examples" / "web", ignore=lambda *_: ["node_modules"])
     (root / "examples" / "web" / "node_modules").symlink_to(package / "node_modules")
-    FORMATS["onnx"].convert(REPO / "models" / "landmark.pb", root / "landmark.onnx", None)
+    shutil.copy(REPO / "models" / "landmark.onnx", root)
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
