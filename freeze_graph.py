@@ -35,7 +35,9 @@ COMPARED, CALIBRATED = 1000, 300  # test and training crops
 
 def read_test_crops(data, checkpoint, calibrate):
     """(TestCrops to check a model on; training crops uint8 [N, 128, 128, 3] to calibrate integers on, or None)."""
-    if not [*data.glob("*.tfrecords")] and not calibrate:
+    if not [*data.glob("*.tfrecords")]:
+        if calibrate:
+            raise UserError(f"--tflite_int8 measures its ranges on training records, and there are none in {data}")
         print(f"no records in {data}: checking on the crops in {IMAGES}")
         return read_crops(IMAGES), None
     landmark_type, of_records = read_run(checkpoint).get("landmark_type"), read_manifest(data).landmark_type

@@ -21,13 +21,23 @@ import argparse
 import contextlib
 import hashlib
 import itertools
+import os
 import re
 import shlex
 from pathlib import Path
 
-from landmark.annotations import REAL_SET, SAMPLE_SET, assign_shards, find_annotations, read_faces, split_faces
+from landmark.annotations import (
+    REAL_SET,
+    SAMPLE_SET,
+    assign_shards,
+    find_annotations,
+    read_faces,
+    split_faces,
+    types_of,
+)
 from landmark.cli import command
 from landmark.errors import UserError
+from landmark.formats import Row
 from landmark.outputs import Outputs
 from landmark.records import write_records
 
@@ -77,6 +87,17 @@ def find_other_records(folder, shards):
     ]
 
 
+def hash_faces(annotations, points):
+    """What tells one list of faces and their points from another: str."""
+    digest = hashlib.md5(points.encode())
+    for annotation in annotations:
+        digest.update(os.fsencode(annotation.name))
+        source = annotation.points
+        with contextlib.suppress(OSError):  # such a face will be left out
+            digest.update(repr(source.numbers).encode() if isinstance(source, Row) else source.read_bytes())
+    return digest.hexdigest()
+
+
 @command
 def main():
     args = parse_args()
@@ -87,10 +108,13 @@ def main():
     if others := sorted(find_other_records(args.out, args.shards)):
         raise UserError(f"{others[0]} is of other --shards: delete these records, or give another --out")
     annotations = find_annotations(args.data)
+    types = types_of(annotations)
+    if types and f"pts_{args.points}" not in types:
+        others = " or ".join(name.removeprefix("pts_") for name in sorted(types))
+        raise UserError(f"no face has {args.points.upper()} labels of the jaw: give --points {others}, or more faces")
     is_test = split_faces(annotations)
     shards = assign_shards(is_test, args.shards or 1)
-    listed = "\n".join([args.points, *(annotation.name for annotation in annotations)])
-    fingerprint = hashlib.md5(listed.encode(errors="surrogateescape")).hexdigest()
+    fingerprint = hash_faces(annotations, args.points)
     args.out.mkdir(parents=True, exist_ok=True)
     train, test, left_out = 0, 0, 0
     chosen = [annotations[i] for number in numbers for i in shards[number]]

@@ -287,7 +287,10 @@ def list_pictures(images, output):
     for path in images:
         found = [path] if path.is_file() else map(Path, sorted(glob.glob(str(path))))
         if path.is_dir():
-            found = [file for file in Folder(path).files if output.resolve() not in file.resolve().parents]
+            below = (
+                output.resolve() if output.resolve() != path.resolve() else None
+            )  # what is to be drawn is no picture
+            found = [file for file in Folder(path).files if below not in file.resolve().parents]
         found = {file: output / (file.relative_to(path) if path.is_dir() else file.name) for file in found}
         if not found:
             raise UserError(f"no pictures in {path}" if path.is_dir() else f"no folder or picture {path}")
@@ -336,6 +339,9 @@ def main():
         if args.detect or args.videos:
             find = FaceFinder(predict, load_detector(args.detector), args.any_angle, args.score)
         args.output.mkdir(parents=True, exist_ok=True)
+        for source in args.video or ():  # before any work
+            if Video(source).capture.grab() is False:
+                raise UserError(f"OpenCV can read no video {source}")
         for source in args.videos:
             target = args.targets[source]
             done = draw_video(find, source, target, outputs, tables_of(args, target), args.pose, args.show)

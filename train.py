@@ -266,7 +266,7 @@ def describe_run(recipe, network, manifest, steps, batch_size, seed):
 
 def check_init(init, run):
     """Raises UserError if the checkpoint to start from, if any, is of another network or landmark type than the run."""
-    known = read_run(init) if init else {}
+    known = read_run(init) if init is not None else {}
     for name in "network", "landmark_type":
         if known.get(name, run[name]) != run[name]:
             raise UserError(

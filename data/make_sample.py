@@ -43,7 +43,7 @@ from head import (  # first: it sets how many threads NumPy takes
 import cv2
 import numpy as np
 
-from landmark.cli import command, defer_signals, follow_parent
+from landmark.cli import CORES, command, defer_signals, follow_parent
 from landmark.errors import UserError
 from landmark.outputs import whole_folder
 
@@ -484,6 +484,7 @@ def main():
         parser.error(f"--seed must be 0 or more, found {args.seed}")
     if args.out.exists():
         raise UserError(f"{args.out} exists: remove it to render again")
+    print(f"rendering {args.faces} faces in {args.variants} poses, on {CORES} CPU cores")
     total, done, start = args.faces * args.variants, 0, time.time()
     cv2.setNumThreads(1)  # a worker for each core; and a fork does not copy OpenCV's threads: workers would hang
     dressed_head()  # before the fork, so that the workers share it

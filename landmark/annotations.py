@@ -19,7 +19,7 @@ from landmark.cli import CORES, defer_signals, follow_parent
 from landmark.errors import UserError
 from landmark.formats import FORMATS, Row, file_of, find_annotated, rank_of, read_points, source_of
 from landmark.pictures import decode_picture, read_picture
-from landmark.points import JAW, LANDMARK_TYPES, bounds, crop_box, crop_face, overlap, to_crop
+from landmark.points import JAW, LANDMARK_TYPES, OVERLAP, bounds, crop_box, crop_face, overlap, to_crop
 from landmark.pose import MEAN_HEAD, read_yaw
 
 REAL_SET = Path("data/300W_LP")
@@ -69,23 +69,27 @@ def find_annotations(folders):
             continue
         sets = find_annotated(path)
         if not sets:
-            raise UserError(f"no faces in {folder}: it holds none of {', '.join(FORMATS)} (see data/README.md)")
+            raise UserError(
+                f"no faces in {folder}: it holds none of {', '.join(FORMATS)} (see data/README.md); what scripts of"
+                " this project wrote there is passed over"
+            )
         found |= {(folder, name): annotations for name, annotations in sets.items()}
     settled = settle([annotation for annotations in found.values() for annotation in annotations])
     kept = {id(annotation) for annotation in settled}
     for (folder, name), annotations in found.items():
         if some := [annotation for annotation in annotations if id(annotation) in kept]:
-            print(f"{len(some):,} faces in {folder}: {name}, {_describe_types(some)} points")
+            types = " and ".join(name.removeprefix("pts_").upper() for name in sorted(types_of(some)))
+            print(f"{len(some):,} faces in {folder}: {name}, {types or 'no readable'} points")
     return sorted(name_faces(settled), key=lambda annotation: _hash(annotation.name))
 
 
-def _describe_types(annotations):
-    """The landmark types of one face of each folder, for the screen."""
+def types_of(annotations):
+    """The landmark types, set of LANDMARK_TYPES, of a face of each folder."""
     types = set()
     for annotation in {annotation.photo.parent: annotation for annotation in annotations}.values():
         with contextlib.suppress(UserError):
             types |= read_points(annotation).keys()
-    return " and ".join(name.removeprefix("pts_").upper() for name in sorted(types)) or "no readable"
+    return types
 
 
 def settle(annotations):
@@ -106,7 +110,7 @@ def settle(annotations):
             winner = next((other for other in kept if _are_one_face(annotation, other)), None)
             if not winner:
                 kept.append(annotation)
-            elif rank_of(winner) < rank_of(annotation) == 1:
+            elif rank_of(winner) == 0 < rank_of(annotation):
                 replaced[annotation.format, winner.format] += 1
         settled += kept
     for (loser, winner), count in replaced.items():
@@ -123,7 +127,9 @@ def _are_one_face(annotation, other):
     if rank_of(annotation) > 1 and not is_equal:
         return True  # a fit is of the one face of its photo
     points, others = _points_of(annotation), _points_of(other)
-    if points is None or others is None or overlap(bounds(points), bounds(others)) <= ONE_FACE:
+    if points is None or others is None:
+        return False
+    if overlap(bounds(points), bounds(others)) <= (ONE_FACE if is_equal else OVERLAP):  # a correction may be large
         return False
     if not is_equal or np.array_equal(points.round(2), others.round(2), equal_nan=True):
         return True
@@ -234,8 +240,9 @@ def read_labels(annotation):
         source = annotation.photo
         photo, data = read_picture(source, stored=not row.upright)
         height, width = photo.shape[:2]
-        if row.size and row.size != (str(width), str(height)):
-            raise UserError(f"has {width}x{height} pixels, and {source_of(annotation)} is of {'x'.join(row.size)}")
+        if any(said not in (None, size) for said, size in zip(row.size, (width, height), strict=True)):
+            said = "x".join(f"{side:g}" if side else "?" for side in row.size)
+            raise UserError(f"has {width}x{height} pixels, and {source_of(annotation)} is of {said}")
         if row.upright and not np.array_equal(photo, decode_picture(data, stored=True)):
             data = _to_jpeg(photo)
     except UserError as error:
@@ -296,7 +303,7 @@ def find_crop(points):
     """
     missing = np.isnan(points).any(1)
     there = points[~missing]
-    if missing.any():
+    if missing.any() and np.ptp(there, axis=0).all():
         head = np.column_stack([MEAN_HEAD, np.ones(len(MEAN_HEAD))])
         fitted = head[missing] @ np.linalg.lstsq(head[~missing], there, rcond=None)[0]
         beyond = np.maximum(there.min(0) - fitted, fitted - there.max(0)) / np.ptp(there, axis=0)

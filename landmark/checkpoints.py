@@ -87,13 +87,17 @@ def read_checkpoint(prefix):
 
 def restore(saver, session, checkpoint):
     """saver.restore() from a checkpoint (prefix, str) in any folder; UserError if it is missing or of another graph."""
-    try:
-        with _plain_path(checkpoint) as path:
-            saver.restore(session, path)
-    except (tf.errors.OpError, ValueError) as error:
-        reason = re.search(r"(Key \S+ not found|shape.* mismatch.*|Assign requires shapes.*?)(?: rhs|\n|$)", str(error))
-        reason = reason[1] if reason else str(error).partition("\n")[0]
-        raise UserError(f"{checkpoint} is missing, or of another graph: {reason}") from None
+    values, variables = read_checkpoint(checkpoint), saver._var_list
+    if not isinstance(variables, dict):
+        variables = {variable.op.name: variable for variable in variables}
+    for name, variable in variables.items():  # TensorFlow itself would assign values of any shape
+        if name not in values:
+            raise UserError(f"{checkpoint} is of another graph: {name} not found in checkpoint")
+        if values[name].shape != tuple(variable.shape):
+            shapes = f"{values[name].shape} in it, not {tuple(variable.shape)}"
+            raise UserError(f"{checkpoint} is of another graph: {name} is {shapes}")
+    with _plain_path(checkpoint) as path:
+        saver.restore(session, path)
 
 
 @contextlib.contextmanager

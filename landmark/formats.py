@@ -1,6 +1,5 @@
 """The layouts of annotated photos that --data takes: where the faces are, and what their points are."""
 
-import contextlib
 import csv
 import functools
 import io
@@ -26,6 +25,7 @@ PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"
 WFLW_68 = [*range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60)]
 WFLW_68 += [60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73, 75, *range(76, 96)]
 COLUMNS = [f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy"]  # of points.csv
+TEST_PB_COLUMNS = {"face", "yaw", "pitch", "roll", "score", "spread0", "width", "height"}  # that test_pb.py adds
 
 # One labelled face. points: what the format reads its points from, the Path of a file or a Row; photo: Path; format: a
 # name in FORMATS; name: <SET>/<stem>, with #1, #2, ... for further faces of a photo; "" until all faces are known.
@@ -33,8 +33,8 @@ Annotation = namedtuple("Annotation", "points photo format name", defaults=[""])
 
 # One face of a file that lists many. line: of the file, from 1; numbers: list of str, x and y of its points; upright:
 # whether they are in the picture turned upright by its EXIF orientation, not in stored pixels; size: (width, height)
-# of the picture that they are in, or None.
-Row = namedtuple("Row", "path line numbers upright size", defaults=[False, None])
+# of the picture that they are in, numbers or None each.
+Row = namedtuple("Row", "path line numbers upright size", defaults=[False, (None, None)])
 
 # find: function of a Folder that yields (points, photo) of its Annotations; read: function of an Annotation's points
 # that returns a dict of a landmark type to numbers [N, 2], in pixels of the photo; origin: its first pixel; variants:
@@ -45,18 +45,18 @@ Format = namedtuple("Format", "find read origin variants rank")
 
 class Folder:
     """The files of a folder, sorted: those of links too, each real folder once; without hidden ones (names that begin
-    with a dot) and those that a script of ours wrote."""
+    with a dot) and those that a script of ours wrote (`written`). labelled: photos that have labels so far."""
 
     def __init__(self, path):
-        self.path, self.files, seen = Path(path), [], set()
+        self.path, self.files, self.written, self.labelled, seen = Path(path), [], set(), set(), set()
         for place, folders, names in os.walk(path, followlinks=True):
             real = os.path.realpath(place)
             folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
             if real not in seen:
                 seen.add(real)
-                written = list_written(Path(place))
-                self.files += [Path(place, name) for name in names if name[0] != "." and name not in written]
-        self.files.sort()
+                self.written |= {Path(place, name) for name in list_written(Path(place), PICTURES)}
+                self.files += [Path(place, name) for name in names if name[0] != "."]
+        self.files = sorted({*self.files} - self.written)
 
     def matching(self, pattern):
         """The files whose names match a regular expression."""
@@ -86,7 +86,7 @@ class Folder:
         """
         parts = Path(name.replace("\\", "/").replace("\0", "")).parts
         direct = Path(os.path.normpath(source.parent.joinpath(*parts)))
-        if direct.is_relative_to(self.path) and os.path.exists(direct):
+        if direct.is_relative_to(self.path) and os.path.exists(direct) and direct not in self.written:
             return direct
         parts = [part for part in parts if part not in ("/", "..")] or ["nameless"]
         return self._by_name.get("/".join(parts)) or self._by_name.get(parts[-1]) or source.parent.joinpath(*parts)
@@ -105,6 +105,7 @@ def find_annotated(folder):
     for name, form in FORMATS.items():
         try:
             found[name] = [Annotation(points, photo, name) for points, photo in form.find(files)]
+            files.labelled |= {annotation.photo for annotation in found[name]}
         except OSError as error:
             raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
     return {name: annotations for name, annotations in found.items() if annotations}
@@ -171,14 +172,19 @@ def _read_300w_lp(path):
 
 
 def _find_fits(name, folder):
-    paths, holds = folder.matching(r".*\.mat"), {}  # the first readable file with a photo tells for its folder
-    for path in paths:
-        if path.parent not in holds and (path.parent, path.stem) in folder.pictures:
-            with contextlib.suppress(UserError):
-                holds[path.parent] = name in read_mat(path, [name])
-    for path in paths:
-        if holds.get(path.parent):
-            yield path, folder.pictures.get((path.parent, path.stem), path.with_suffix(".jpg"))
+    """MAT files beside photos, for those without other labels, that hold a name, or cannot be read among such."""
+    holds = {}
+    for path in folder.matching(r".*\.mat"):
+        photo = folder.pictures.get((path.parent, path.stem), path.with_suffix(".jpg"))
+        if photo not in folder.labelled:
+            try:
+                holds[path, photo] = name in read_mat(path, [name])
+            except UserError:
+                holds[path, photo] = None
+    folders = {path.parent for (path, photo), is_held in holds.items() if is_held and photo.exists()}
+    for (path, photo), is_held in holds.items():
+        if is_held is not False and path.parent in folders:
+            yield path, photo
 
 
 def _read_fit(name, landmark_type, path):
@@ -227,6 +233,8 @@ def _read_text(path):
     data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
+    if b"\0" in data[:2]:  # without a byte order mark
+        return data.decode("utf-16-be" if data[:1] == b"\0" else "utf-16-le", "replace")
     return data.decode("utf-8-sig", "surrogateescape")
 
 
@@ -239,117 +247,148 @@ def _find_wflw(folder):
 
 def _find_xml(folder):
     for path in folder.matching(r".*\.xml"):
-        for name, line, words in _parse_xml(path):
-            yield Row(path, line, words), folder.photo(name, path)
+        for name, line, words, size in _parse_xml(path):
+            yield Row(path, line, words, False, size), folder.photo(name, path)
 
 
 def _parse_xml(path):
     """The faces of an XML file of dlib and imglab (<image file>, <box>, <part name x y>) or of CVAT (<image name>,
-    <points points="x,y;..."> or a <skeleton> of <points label="0">): list of (name of the photo, line, words)."""
-    faces, image = [], ""
+    <points points="x,y;..."> or a <skeleton> of <points label="0">): list of (photo's name, line, words, size)."""
+    faces, image, parts = [], ("", None), {}
 
     def start(tag, attributes):
-        nonlocal image
-        line = parser.CurrentLineNumber
+        nonlocal image, parts
         if tag == "image":
-            image = attributes.get("file", attributes.get("name", ""))
+            image = attributes.get("file", attributes.get("name", "")), _size_of(attributes)
+        points = [point.split(",") for point in attributes.get("points", "").split(";")] if tag == "points" else ()
+        if len(points) > 1:
+            faces.append((*image, parser.CurrentLineNumber, dict(enumerate(points))))
         elif tag in ("box", "skeleton"):
-            faces.append((image, line, {}))
-        elif tag == "part" and faces:
-            name = attributes.get("name", "")
-            faces[-1][2][int(name) if name.isdecimal() else name] = [attributes.get("x"), attributes.get("y")]
-        elif tag == "points":
-            points = [point.split(",") for point in attributes.get("points", "").split(";")]
-            if len(points) > 1:
-                faces.append((image, line, dict(enumerate(points))))
-            elif faces:  # one of a skeleton
-                name = attributes.get("label", "")
-                is_seen = attributes.get("outside", "0") == "0"
-                faces[-1][2][int(name) if name.isdecimal() else name] = points[0] if is_seen else ["nan", "nan"]
+            parts = {}
+            faces.append((*image, parser.CurrentLineNumber, parts))
+        elif tag == "part":
+            parts[attributes.get("name", "")] = [attributes.get("x"), attributes.get("y")]
+        elif points:  # one of a skeleton
+            is_seen = attributes.get("outside", "0") == "0"
+            parts[attributes.get("label", "")] = points[0] if is_seen else ["nan", "nan"]
+
+    def end(tag):
+        nonlocal parts
+        if tag in ("box", "skeleton"):
+            parts = {}
+        elif tag == "image" and parts:  # points outside of a skeleton
+            faces.append((*image, parser.CurrentLineNumber, parts))
+            parts = {}
 
     def refuse(*_):  # entities can grow without end
         raise ValueError("it defines entities")
 
     parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EntityDeclHandler = start, refuse
+    parser.StartElementHandler, parser.EndElementHandler, parser.EntityDeclHandler = start, end, refuse
     try:
         parser.Parse(path.read_bytes(), True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise UserError(f"{path}: not a readable XML file: {error}") from None
-    return [(name, line, _in_order(parts)) for name, line, parts in faces if parts]
+    return [(name, line, _in_order(parts), size) for name, size, line, parts in faces if parts]
 
 
 def _in_order(parts):
-    """The words of a face's points, from a dict of each point's number, from 0 or 1, to its two words."""
-    first = 1 if 0 not in parts and LANDMARKS in parts else 0
-    return [word for i in range(first, first + LANDMARKS) if i in parts for word in parts[i]]
+    """The words of a face's points, from a dict of each point's name, a number from 0 or from 1, to its two words.
+
+    A point that is not there is "nan"; where the numbers do not tell the points apart, there are fewer words.
+    """
+    numbered = {int(name) if str(name).isdecimal() else name: words for name, words in parts.items()}
+    first = 0 if 0 in numbered else 1
+    if first in numbered.keys() | {LANDMARKS} and numbered.keys() <= {*range(first, first + LANDMARKS)}:
+        if first == 0 or LANDMARKS in numbered:
+            return [word for i in range(first, first + LANDMARKS) for word in numbered.get(i, ("nan", "nan"))]
+    return [word for words in numbered.values() for word in words][: 2 * LANDMARKS - 2]
+
+
+def _size_of(values):
+    """(width, height) of a photo, numbers or None each, as a list gives them."""
+    sizes = []
+    for key in "width", "height":
+        try:
+            sizes.append(float(str(values.get(key) or "").strip()))
+        except ValueError:
+            sizes.append(None)
+    return tuple(sizes)
 
 
 def _find_csv(folder):
     for path in folder.matching(r".*\.(csv|tsv|txt)"):
         lines = _read_text(path).splitlines()
-        marked = re.fullmatch(r"sep=(.)", lines[0]) if lines else None  # Excel's own mark
-        head = lines[1 if marked else 0] if lines[bool(marked) :] else ""
-        if not {"picture", "x0"} <= set(re.split(r"[,;\t|]", head.replace('"', ""))):
+        first = next((i for i, line in enumerate(lines) if line.strip()), 0)
+        marked = re.fullmatch(r'"?sep=(.)"?', lines[first], re.IGNORECASE) if lines else None  # Excel's own mark
+        first += bool(marked)
+        head = lines[first] if len(lines) > first else ""
+        if len({*COLUMNS} & {*re.findall(r"\w+", head.lower())}) < MIN_POINTS:
             continue
         separator = marked[1] if marked else max(",;\t|", key=head.count)
-        rows = csv.DictReader(io.StringIO("\n".join(lines[bool(marked) :])), delimiter=separator)
-        if missing := [name for name in COLUMNS if name not in rows.fieldnames]:
-            raise UserError(f"{path}: no column {missing[0]}; points.csv has x0 y0 ... x67 y67")
-        upright = "score" in rows.fieldnames  # as test_pb.py writes it
+        rows = csv.DictReader(io.StringIO("\n".join(lines[first:])), delimiter=separator, strict=True)
         try:
+            rows.fieldnames = [name.strip().lower() for name in rows.fieldnames]
+            if missing := [name for name in ("picture", *COLUMNS) if name not in rows.fieldnames]:
+                raise UserError(f"{path}: no column {missing[0]}; points.csv has picture and x0 y0 ... x67 y67")
+            upright = not TEST_PB_COLUMNS.isdisjoint(rows.fieldnames)
             for row in rows:
-                words = [(row[name] or "").strip() for name in COLUMNS]
-                if separator != ",":
-                    words = [word.replace(",", ".") for word in words]  # decimal commas
-                if any(words) and not row.get("seconds"):  # a picture without a face; a frame of a video
-                    words = [word or "nan" for word in words]
-                    size = (row.get("width"), row.get("height")) if row.get("width") else None
-                    found = Row(path, rows.line_num + bool(marked), words, upright, size)
+                line = rows.line_num + first
+                if any(row.get(None, ())):
+                    raise UserError(f"{path}, line {line}: more cells than columns: put decimal commas in quotes")
+                words = [(row[name] or "").strip().replace(",", ".") for name in COLUMNS]
+                if any(words) and not row.get("seconds"):  # else a picture without a face, or a frame of a video
+                    found = Row(path, line, [word or "nan" for word in words], upright, _size_of(row))
                     yield found, folder.photo(row["picture"] or "", path)
         except csv.Error as error:
-            raise UserError(f"{path}, line {rows.line_num}: {error}") from None
+            raise UserError(f"{path}, line {rows.line_num + first}: {error}") from None
 
 
 def _find_json(folder):
     for path in folder.matching(r".*\.json"):
-        with contextlib.suppress(ValueError):  # JSON that is not about pictures
-            content = json.loads(_read_text(path))
-            if isinstance(content, dict):
-                try:
-                    for name, words in [*_from_coco(content), *_from_labelme(content)]:
-                        yield Row(path, 1, words), folder.photo(name, path)
-                except (KeyError, TypeError, AttributeError, IndexError) as error:
-                    raise UserError(f"{path}: not the JSON of COCO or labelme: {error!r}") from None
+        text = _read_text(path)
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            if re.search(r'"(keypoints|shapes)"', text):
+                raise UserError(f"{path}: not readable JSON: {error}") from None
+            continue
+        try:
+            faces = [*_from_coco(content), *_from_labelme(content)] if isinstance(content, dict) else []
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise UserError(f"{path}: not the JSON of COCO or labelme: {error!r}") from None
+        for name, words, size in faces:
+            yield Row(path, 1, words, False, size), folder.photo(name, path)
 
 
 def _from_coco(content):
-    """Yields (name of the photo, words) of COCO keypoints: x, y, and v, which is 0 for a point without a label."""
-    names = {image["id"]: image["file_name"] for image in content.get("images", ()) if "annotations" in content}
-    for annotation in content.get("annotations", ()) if names else ():
-        numbers = annotation.get("keypoints", ())
+    """Yields (photo's name, words, size) of COCO keypoints: x, y, and v, which is 0 for a point without a label."""
+    images = {image["id"]: image for image in content.get("images") or ()} if content.get("annotations") else {}
+    for annotation in content.get("annotations") or () if images else ():
+        numbers = annotation.get("keypoints") or ()
         if len(numbers) == 3 * LANDMARKS:
-            triples = zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
-            yield (
-                names[annotation["image_id"]],
-                [word for x, y, v in triples for word in ((x, y) if v else ("nan",) * 2)],
-            )
+            x, y, labelled = (numbers[i::3] for i in range(3))
+            places = [place if seen else ("nan", "nan") for *place, seen in zip(x, y, labelled, strict=True)]
+            image = images[annotation["image_id"]]
+            yield image["file_name"], [word for place in places for word in place], _size_of(image)
 
 
 def _from_labelme(content):
-    """Yields (name of the photo, words) of labelme: a shape of 68 points, or 68 shapes of one group_id, labelled from 0
-    or 1 on."""
+    """Yields (photo's name, words, size) of labelme: a shape of 68 points, or the numbered points of one group_id."""
     if not {"shapes", "imagePath"} <= content.keys():
         return
+    size = _size_of({"width": content.get("imageWidth"), "height": content.get("imageHeight")})
     faces = {}
     for shape in content["shapes"]:
-        points, label = shape["points"], str(shape["label"])
+        points = shape["points"]
         if len(points) == LANDMARKS:
-            yield content["imagePath"], [word for point in points for word in point]
-        elif len(points) == 1 and label.isdecimal():
-            faces.setdefault(shape.get("group_id"), {})[int(label)] = points[0]
+            yield content["imagePath"], [word for point in points for word in point], size
+        elif len(points) == 1:
+            group = faces.setdefault(shape.get("group_id"), {})
+            group[str(shape["label"]) + "+" * (str(shape["label"]) in group)] = points[0]
     for parts in faces.values():
-        yield content["imagePath"], _in_order(parts)
+        if len(parts) >= MIN_POINTS:
+            yield content["imagePath"], _in_order(parts), size
 
 
 FITS = functools.partial(_find_fits, "pt3d_68"), functools.partial(_find_fits, "pt2d")

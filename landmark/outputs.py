@@ -115,7 +115,7 @@ def _warn_of_no_locks(reason):
 def read_ledger(folder):
     """What was written into a folder: dict of (name, stamp) to what it was made of, str or None."""
     written = {}
-    with contextlib.suppress(FileNotFoundError), open(folder / LEDGER) as lines:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), open(folder / LEDGER) as lines:
         for line in lines:
             with contextlib.suppress(ValueError):  # a line that was cut short
                 name, source, stamp = json.loads(line)
@@ -123,9 +123,17 @@ def read_ledger(folder):
     return written
 
 
-def list_written(folder):
-    """The names of the files in a folder that a script of ours wrote, and nobody changed since: set."""
-    return {name for name, stamp in read_ledger(folder) if _stamp(folder / name) == stamp}
+def list_written(folder, suffixes):
+    """The names of the files in a folder that a script of ours wrote, and nobody changed since: set.
+
+    Of files with some suffixes the size alone must be the same, so that drawn pictures are known in a copy too.
+    """
+    written = set()
+    for name, stamp in read_ledger(folder):
+        now = _stamp(folder / name)
+        if now == stamp or now and now[0] == stamp[0] and name.lower().endswith(suffixes):
+            written.add(name)
+    return written
 
 
 @contextlib.contextmanager
@@ -151,7 +159,7 @@ def _partial_end(path):
 def _find_partials(folder):
     """The partial files and folders in a folder: dict of the end of their name to their Paths."""
     found = {}
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(PARTIAL):
                 found.setdefault(entry.name.split("-", 2)[-1], []).append(Path(entry.path))
@@ -190,6 +198,6 @@ def _locked(path):
 
 def _stamp(path):
     """What tells a file from others of its name, and from itself before a change: (size, time), or None."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         state = os.lstat(path)
         return state.st_size, state.st_mtime_ns

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from landmark.annotations import AnnotatedFace
 from landmark.errors import UserError
-from landmark.outputs import whole_file
+from landmark.outputs import Outputs, whole_file
 from landmark.points import GREEN, IMAGE_SIZE, JAW, LANDMARK_TYPES, LANDMARKS, PARTS, WHOLE_CROP, contact_sheet
 
 SPLITS = "train", "test"
@@ -203,7 +203,8 @@ def read_records(paths, landmark_type=None):
         except tf.errors.DataLossError:
             raise UserError(f"{path}: record {count} is damaged: {WRITE_AGAIN}") from None
         except tf.errors.OpError as error:
-            raise UserError(f"cannot read {path}: {error.message}; prepare_tfrecords.py writes the records") from None
+            reason = error.message.rpartition("; ")[2]  # PATH; REASON
+            raise UserError(f"cannot read {path}: {reason}; prepare_tfrecords.py writes the records") from None
         except ValueError as error:
             raise UserError(f"{path}: record {count} {error}: {WRITE_AGAIN}") from None
         if not count:
@@ -259,7 +260,9 @@ def read_manifest(folder):
         return _merge(folder, known)
     manifest, path = check_records(*paths), Path(folder) / "records.json"
     if not path.exists() or "mean_face" in path.read_text(errors="replace"):  # or it is someone else's
-        with whole_file(path) as partial:
+        with Outputs({path: None}, overwrite=True).write(
+            path
+        ) as partial:  # so that the next preparation may replace it
             partial.write_text(_to_json(manifest))
     return manifest
 

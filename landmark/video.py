@@ -35,7 +35,10 @@ class Video:
     def __init__(self, source):
         self.is_camera = not isinstance(source, Path)
         source = source if isinstance(source, int) else os.fsencode(source)
-        self.capture = cv2.VideoCapture(source)
+        try:
+            self.capture = cv2.VideoCapture(source)
+        except cv2.error:  # of a camera's number that is no int of C
+            self.capture = cv2.VideoCapture()
         times = [] if self.is_camera else _read_times(source)
         self.has_times = self.is_camera or len(set(times)) > 1
         self.rate = _find_rate(self.capture.get(cv2.CAP_PROP_FPS), times)

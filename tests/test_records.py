@@ -15,6 +15,7 @@ from conftest import BRIEF, names_in
 from landmark import records as record_files
 from landmark.checkpoints import LAST, find_whole
 from landmark.errors import UserError
+from landmark.outputs import Outputs
 from landmark.records import read_batches, read_manifest, read_records, to_record
 
 SPLITS = "train", "test"
@@ -57,6 +58,13 @@ def test_records_without_a_manifest_are_read_once_and_get_one(copy, records):
     again = read_manifest(copy)
     np.testing.assert_array_equal(again.mean_face, read.mean_face)
     assert again.sizes == read.sizes and (again.train, again.test) == (56, 8)
+
+
+def test_a_manifest_that_training_wrote_is_not_in_the_way_of_the_next_preparation(copy):
+    Outputs({copy / "records.json": None})
+    (copy / "records.json").unlink()
+    read_manifest(copy)
+    Outputs({copy / "records.json": None})
 
 
 @pytest.mark.parametrize("theirs", ["", "{", "[1, 2]", "{}", '{"train": 3}', '["\\u00e9"]', b"\xff\xfe"])
