@@ -60,9 +60,9 @@ from landmark.graphs import load_graph
 from landmark.inference import MIN_SCORE, FaceFinder, FaceTracker, default_model, find_on_crop
 from landmark.outputs import Outputs
 from landmark.pictures import read_picture
-from landmark.points import IMAGE_SIZE, LANDMARKS, draw_landmarks
+from landmark.points import LANDMARKS, draw_landmarks
 from landmark.pose import Pose, draw_axes
-from landmark.runtimes import loader_for, run_session
+from landmark.runtimes import check_model, loader_for, run_session
 from landmark.video import Video, write_video
 
 MAX_NAMES = 10  # on a line
@@ -209,7 +209,8 @@ def draw_video(find_faces, source, target, outputs, points, pose, shown):
                 video.is_stopped = True
                 break
         if not count:
-            raise UserError(f"OpenCV can read no {'camera' if video.is_camera else 'video'} {source}")
+            what = f"camera {re.sub(r'//[^/@]*@', '//', str(source))}" if video.is_camera else f"video {source}"
+            raise UserError(f"OpenCV can read no {what}")  # without the password of a URL
     if video.is_cut(count):
         print(f"{source} is cut short: only {count} of its {video.length} frames can be read", file=sys.stderr)
     rate = count / (time.perf_counter() - began)
@@ -317,7 +318,7 @@ def list_sources(args):
     sources = {}
     folders = ", ".join(sorted({str(path.resolve().parent) for path in args.targets})) if not args.videos else ""
     for path, target in args.targets.items():
-        sources[target] = str(path.resolve()) if isinstance(path, Path) else f"camera {path}"
+        sources[target] = str(path.resolve()) if isinstance(path, Path) else f"camera {name_video(path)}"
         sources |= dict.fromkeys(tables_of(args, target), folders or sources[target])
     return sources
 
@@ -334,7 +335,7 @@ def main():
             return functools.partial(run_session, stack.enter_context(tf.Session(graph=load_graph(path))))
 
         predict = loader_for(model, load_in_session)(model)
-        predict(np.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8))  # the first run plans the graph
+        check_model(predict, model)
         find = functools.partial(find_on_crop, predict)
         if args.detect or args.videos:
             find = FaceFinder(predict, load_detector(args.detector), args.any_angle, args.score)

@@ -107,6 +107,8 @@ def settle(annotations):
     for labels in photos.values():
         kept = []
         for annotation in sorted(labels, key=rank_of):
+            if any(_is_copy(annotation, other) for other in kept):
+                continue
             winner = next((other for other in kept if _are_one_face(annotation, other)), None)
             if not winner:
                 kept.append(annotation)
@@ -116,6 +118,16 @@ def settle(annotations):
     for (loser, winner), count in replaced.items():
         print(f"{count:,} faces of {loser} are corrected in {winner}, and taken from there")
     return settled
+
+
+def _is_copy(annotation, other):
+    """Whether two labels of a photo, of equal rank, have the same points."""
+    if rank_of(annotation) != rank_of(other):
+        return False
+    points, others = _points_of(annotation), _points_of(other)
+    return (
+        points is not None and others is not None and np.array_equal(points.round(2), others.round(2), equal_nan=True)
+    )
 
 
 def _are_one_face(annotation, other):
@@ -131,7 +143,7 @@ def _are_one_face(annotation, other):
         return False
     if overlap(bounds(points), bounds(others)) <= (ONE_FACE if is_equal else OVERLAP):  # a correction may be large
         return False
-    if not is_equal or np.array_equal(points.round(2), others.round(2), equal_nan=True):
+    if not is_equal:
         return True
     if file_of(annotation) == file_of(other):
         return False  # two faces close to each other

@@ -42,7 +42,7 @@ def load_detector(yunet=None):
         model = np.fromfile(yunet, np.uint8)  # OpenCV itself cannot open a name that is not UTF-8
         net = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (YUNET_SIDE, YUNET_SIDE))
     except (OSError, cv2.error):
-        raise UserError(f"--detector {yunet} is not {YUNET}: get it from {YUNET_URL}") from None
+        raise UserError(f"{yunet} is not the face detector {YUNET}: get it from {YUNET_URL}") from None
     return Detector(functools.partial(_detect_yunet, net), YUNET_CROP)
 
 

@@ -208,9 +208,10 @@ def measure_groups(prediction, truth):
     for part, lines in PARTS.items():
         indices = sorted({index for line in lines for index in line})
         labelled = np.isfinite(distances[:, indices]).any(1)
+        results[part] = {"faces": int(labelled.sum())}
         if labelled.any():
             means = (float(np.nanmean(share[:, indices])) for share in shares)
-            results[part] = {"faces": int(labelled.sum())} | dict(zip(("nme_mean", "nme_box"), means, strict=True))
+            results[part] |= dict(zip(("nme_mean", "nme_box"), means, strict=True))
     return results | {"shaken": measure_faces(prediction.shaken)}
 
 

@@ -123,7 +123,7 @@ def read_points(annotation):
         known = form.read(annotation.points)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}") from None
-    found = {}
+    found, wrong = {}, None
     for landmark_type, points in known.items():
         if points.shape != (LANDMARKS, 2) or points.dtype.kind not in "fiu":
             raise UserError(f"{landmark_type} is {points.dtype} {list(points.shape)}, not numbers [{LANDMARKS}, 2]")
@@ -131,8 +131,11 @@ def read_points(annotation):
             raise UserError(f"{landmark_type} holds infinite points")
         missing = np.isin(points, PLACEHOLDERS).all(-1) | np.isnan(points).any(-1)
         if LANDMARKS - missing.sum() < MIN_POINTS:
-            raise UserError(f"{landmark_type} has {LANDMARKS - missing.sum()} points, fewer than {MIN_POINTS}")
-        found[landmark_type] = np.where(missing[:, None], np.nan, points.astype(np.float64) - form.origin)
+            wrong = f"{landmark_type} has {LANDMARKS - missing.sum()} points, fewer than {MIN_POINTS}"
+        else:
+            found[landmark_type] = np.where(missing[:, None], np.nan, points.astype(np.float64) - form.origin)
+    if not found:
+        raise UserError(wrong)
     return found
 
 

@@ -24,7 +24,7 @@ from landmark.points import (
     upright_box,
 )
 from landmark.pose import estimate_pose, estimate_tilt
-from landmark.runtimes import loader_for
+from landmark.runtimes import check_model, loader_for
 
 OWN_MODEL = Path("landmark.pb")
 SHIPPED_MODEL = Path(__file__).resolve().parents[1] / "models" / "landmark.pb"
@@ -139,7 +139,9 @@ def load_model(path=SHIPPED_MODEL, detector=None, any_angle=False, min_score=MIN
     any_angle, min_score: see FaceFinder.
     Raises UserError: the model or detector cannot be read.
     """
-    return FaceFinder(loader_for(path)(path), load_detector(detector), any_angle, min_score)
+    predict = loader_for(path)(path)
+    check_model(predict, path)
+    return FaceFinder(predict, load_detector(detector), any_angle, min_score)
 
 
 def default_model():

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from landmark.errors import UserError
+from landmark.points import IMAGE_SIZE, LANDMARKS
 
 INPUT_NAME = "Placeholder:0"  # of landmark.pb, in every program that loads it
 OUTPUT_NAME = "fully_connected_9/Relu:0"
@@ -124,6 +125,18 @@ def load_onnx(path, threads=0):
     except Exception:  # its errors share no other class
         raise UserError(f"{path} is not an ONNX model") from None
     return lambda crops: session.run([OUTPUT_NAME], {INPUT_NAME: crops.astype(np.float32)})[0]
+
+
+def check_model(predict, path):
+    """Runs one black crop, which also plans the graph. UserError: the model (its path) cannot be run, or is another."""
+    try:
+        shape = predict(np.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8)).shape
+    except UserError:
+        raise
+    except Exception as error:  # each runtime has its own
+        raise UserError(f"{path} cannot be run: {str(error).strip().partition(chr(10))[0]}") from None
+    if shape != (1, 2 * LANDMARKS):
+        raise UserError(f"{path} is the model of another network: it returns {list(shape)}, not [1, {2 * LANDMARKS}]")
 
 
 def loader_for(path, pb=load_opencv):

@@ -73,7 +73,9 @@ def measure(session, test):
     bins = {f"{low}-{high}": errors.box[(low <= yaws) & (yaws < high)] for low, high in YAW_BINS}
     by_yaw = {yaw_bin: float(chosen.mean()) for yaw_bin, chosen in bins.items() if len(chosen)}
     loss = float(np.nanmean(np.square(outputs - labels)))
-    return TestErrors(loss, float(np.nanmean(errors.inter_ocular)), float(errors.box.mean()), by_yaw)
+    inter_ocular = errors.inter_ocular[np.isfinite(errors.inter_ocular)]  # of faces that have both outer corners
+    inter_ocular = float(inter_ocular.mean()) if len(inter_ocular) else np.nan
+    return TestErrors(loss, inter_ocular, float(errors.box.mean()), by_yaw)
 
 
 def is_finite(session):
