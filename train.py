@@ -215,7 +215,7 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
     """
     curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", value) for name, value in training.scalars.items()])
     losses, seconds, began = [], 0.0, time.monotonic()
-    saved = began
+    saved, saved_step = began, start
     try:
         for step in tqdm(range(start + 1, steps + 1), "step", steps, initial=start, disable=None):
             at = time.monotonic()
@@ -236,7 +236,7 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
                 continue
 
             save(savers[LAST], session, models, LAST, step)
-            saved = time.monotonic()
+            saved, saved_step = time.monotonic(), step
             errors = measure(session, test)
             if errors.box < best_nme:  # by the box, because the inter-ocular distance of a profile is next to nothing
                 best_nme = errors.box
@@ -247,7 +247,7 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
             losses, seconds = [], 0.0
     except KeyboardInterrupt as stop:
         step = session.run(tf.train.get_global_step())
-        if losses and cluster.is_first and is_finite(session):
+        if step > saved_step and cluster.is_first and is_finite(session):
             save(savers[LAST], session, models, LAST, step)
         stop.add_note(f" at step {step}; the same command continues from {models}")
         raise
