@@ -79,7 +79,7 @@ def name_files(args):
 
 
 def find_other_records(folder, shards):
-    """The record files in a folder that are not of this number of shards, None for files without a number: Paths."""
+    """The record files in a folder that another --shards wrote, list of Path; shards: this one's number, or None."""
     own = f"-of-{shards:05}" if shards else ""
     ours = re.compile(r"(train|test)(-\d{5}(?P<shards>-of-\d{5}))?\.tfrecords")
     return [
@@ -88,7 +88,7 @@ def find_other_records(folder, shards):
 
 
 def hash_faces(annotations, points):
-    """What tells one list of faces and their points from another: str."""
+    """The fingerprint of a list of faces and their points: str."""
     digest = hashlib.md5(points.encode())
     for annotation in annotations:
         digest.update(os.fsencode(annotation.name))
@@ -106,7 +106,7 @@ def main():
     names = ["train{}.tfrecords", "test{}.tfrecords", "records{}.json", "preview{}.png", "skipped{}.txt"]
     outputs = Outputs(dict.fromkeys(args.out / name.format(each) for name in names for each in endings), args.overwrite)
     if others := sorted(find_other_records(args.out, args.shards)):
-        raise UserError(f"{others[0]} is of other --shards: delete these records, or give another --out")
+        raise UserError(f"{others[0]} comes from another --shards: delete these records, or give another --out")
     annotations = find_annotations(args.data)
     types = types_of(annotations)
     if types and f"pts_{args.points}" not in types:

@@ -132,7 +132,7 @@ def draw_picture(find, path, pose):
     """Draws the faces of a picture file that `find`, a function of a picture, returns.
 
     Returns: (bytes of the drawn file, list of Face, seconds that finding them took, (width, height)).
-    Raises UserError: it is no picture, or OpenCV cannot draw into one of this size.
+    Raises UserError: it is not a picture, or OpenCV cannot draw into one of this size.
     """
     picture, content = read_picture(path)
     try:
@@ -152,7 +152,7 @@ def draw_picture(find, path, pose):
 
 
 def draw_pictures(find, targets, outputs, points, pose):
-    """Draws pictures, a dict of each Path to its drawing's; those that cannot be used, or hold no face, are reported.
+    """Draws pictures, a dict of Path to the Path of the drawing; reports those that are unreadable or without a face.
 
     Returns (list of the Paths written, a line that says what was done). Raises UserError, before anything is written,
     if none can be used.
@@ -210,7 +210,7 @@ def draw_video(find_faces, source, target, outputs, points, pose, shown):
                 break
         if not count:
             what = f"camera {re.sub(r'//[^/@]*@', '//', str(source))}" if video.is_camera else f"video {source}"
-            raise UserError(f"OpenCV can read no {what}")  # without the password of a URL
+            raise UserError(f"OpenCV cannot read {what}")  # without the password of a URL
     if video.is_cut(count):
         print(f"{source} is cut short: only {count} of its {video.length} frames can be read", file=sys.stderr)
     rate = count / (time.perf_counter() - began)
@@ -282,16 +282,14 @@ def list_pictures(images, output):
     """The pictures in folders and files (Paths, also with * and ?), also in folders below: dict of Path to the Path in
     the folder `output` to draw it to, as far below as it lies. Other files are reported.
 
-    Raises UserError if there is no such folder or file, or no picture among them.
+    Raises UserError if there is no such folder or file, or no picture in it.
     """
     files = {}
     for path in images:
         found = [path] if path.is_file() else map(Path, sorted(glob.glob(str(path))))
         if path.is_dir():
-            below = (
-                output.resolve() if output.resolve() != path.resolve() else None
-            )  # what is to be drawn is no picture
-            found = [file for file in Folder(path).files if below not in file.resolve().parents]
+            drawn = output.resolve() if output.resolve() != path.resolve() else None  # earlier drawings
+            found = [file for file in Folder(path).files if drawn not in file.resolve().parents]
         found = {file: output / (file.relative_to(path) if path.is_dir() else file.name) for file in found}
         if not found:
             raise UserError(f"no pictures in {path}" if path.is_dir() else f"no folder or picture {path}")
@@ -303,7 +301,7 @@ def list_pictures(images, output):
     others = [name for name in others if not (mimetypes.guess_type(name)[0] or "").startswith("text/")]
     if others:
         more = f" and {len(others) - MAX_NAMES} more" if len(others) > MAX_NAMES else ""
-        print(f"no pictures that OpenCV reads, left out: {', '.join(others[:MAX_NAMES])}{more}", file=sys.stderr)
+        print(f"left out, since OpenCV cannot read them: {', '.join(others[:MAX_NAMES])}{more}", file=sys.stderr)
     return {file: files[file] for file in pictures}
 
 
@@ -342,7 +340,7 @@ def main():
         args.output.mkdir(parents=True, exist_ok=True)
         for source in args.video or ():  # before any work
             if Video(source).capture.grab() is False:
-                raise UserError(f"OpenCV can read no video {source}")
+                raise UserError(f"OpenCV cannot read video {source}")
         for source in args.videos:
             target = args.targets[source]
             done = draw_video(find, source, target, outputs, tables_of(args, target), args.pose, args.show)

@@ -265,12 +265,12 @@ def describe_run(recipe, network, manifest, steps, batch_size, seed):
 
 
 def check_init(init, run):
-    """Raises UserError if the checkpoint to start from, if any, is of another network or landmark type than the run."""
+    """Raises UserError if the checkpoint to start from, if any, has another network or landmark type than the run."""
     known = read_run(init) if init is not None else {}
     for name in "network", "landmark_type":
         if known.get(name, run[name]) != run[name]:
             raise UserError(
-                f"{init} has {name} {known[name]}, not {run[name]}: give another --network, or records of the same"
+                f"{init} has {name} {known[name]}, not {run[name]}: give another --network or other records"
             )
 
 

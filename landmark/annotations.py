@@ -28,7 +28,7 @@ TEST_SHARE = 0.1
 MAX_CROP = 10  # times the photo: a larger crop would be black but for a corner, and fill the memory
 MAX_OUTSIDE = 0.5  # of the crop's side: a point that leaves the photo further is not in the photo's pixels
 MAX_BEYOND = 0.1  # of the sides of the box of the points that are there: see find_crop
-ONE_FACE = 0.5  # boxes that share more than this of their union are of one face
+ONE_FACE = 0.5  # boxes whose overlap is a larger share of their union belong to one face
 # The eight EXIF orientations, as functions of a picture.
 ORIENTATIONS = [lambda picture, k=k: np.rot90(picture, k) for k in range(4)]
 ORIENTATIONS += [lambda picture, k=k: np.rot90(picture[:, ::-1], k) for k in range(4)]
@@ -95,8 +95,8 @@ def types_of(annotations):
 def settle(annotations):
     """One Annotation for each face, where several files label it.
 
-    points.csv, which is there to correct, wins over other formats, which is printed, and these over 3DMM fits
-    (Format.rank). Copies of the same points count once.
+    points.csv wins over the other formats, because people correct labels there, and these win over 3DMM fits
+    (Format.rank); corrections are printed. Copies of the same points count once.
     Raises UserError: two files of equal rank place different points on a face, that is, their boxes overlap.
     """
     photos, replaced = {}, Counter()
@@ -137,7 +137,7 @@ def _are_one_face(annotation, other):
     """
     is_equal = rank_of(annotation) == rank_of(other)
     if rank_of(annotation) > 1 and not is_equal:
-        return True  # a fit is of the one face of its photo
+        return True  # a photo with a 3DMM fit shows one face
     points, others = _points_of(annotation), _points_of(other)
     if points is None or others is None:
         return False
@@ -243,7 +243,7 @@ def read_labels(annotation):
 
     Returns: (photo uint8 [H, W, 3], BGR; the bytes of a picture file that holds these pixels as stored; dict of a
         landmark type to float64 [68, 2], x and y in them, NaN for a point without a label).
-    Raises UserError: the points or the photo cannot be read, or are not of each other; the message names the file.
+    Raises UserError: the points or the photo cannot be read, or do not belong together; the message names the file.
     """
     source = source_of(annotation)
     try:
@@ -254,7 +254,7 @@ def read_labels(annotation):
         height, width = photo.shape[:2]
         if any(said not in (None, size) for said, size in zip(row.size, (width, height), strict=True)):
             said = "x".join(f"{side:g}" if side else "?" for side in row.size)
-            raise UserError(f"has {width}x{height} pixels, and {source_of(annotation)} is of {said}")
+            raise UserError(f"{width}x{height} pixels, but {source_of(annotation)} says {said}")
         if row.upright and not np.array_equal(photo, decode_picture(data, stored=True)):
             data = _to_jpeg(photo)
     except UserError as error:

@@ -17,7 +17,7 @@ from landmark.outputs import lock, whole_file
 from landmark.recipe import FORMER_NAMES
 from senet import NETWORKS, SENet, crops_placeholder
 
-# The names of a run's checkpoints; the files beside them that tell other programs the newest; how many are kept.
+# The names of a run's checkpoints; the files that name the newest, for other programs; how many are kept.
 LAST, BEST = "model.ckpt", "best.ckpt"
 STATES = {LAST: "checkpoint", BEST: "best"}
 KEPT = {LAST: 5, BEST: 1}
@@ -31,7 +31,7 @@ LOCK = ".lock"
 
 
 def prefix_of(path):
-    """What TensorFlow calls a checkpoint, by that or by one of its files: x.ckpt-40.index -> x.ckpt-40."""
+    """The prefix of a checkpoint, from that or from one of its files: x.ckpt-40.index -> x.ckpt-40."""
     return re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
 
 
@@ -86,16 +86,16 @@ def read_checkpoint(prefix):
 
 
 def restore(saver, session, checkpoint):
-    """saver.restore() from a checkpoint (prefix, str) in any folder; UserError if it is missing or of another graph."""
+    """saver.restore() from a checkpoint (prefix, str) in any folder; UserError if it is missing or does not fit."""
     values, variables = read_checkpoint(checkpoint), saver._var_list
     if not isinstance(variables, dict):
         variables = {variable.op.name: variable for variable in variables}
     for name, variable in variables.items():  # TensorFlow itself would assign values of any shape
         if name not in values:
-            raise UserError(f"{checkpoint} is of another graph: {name} not found in checkpoint")
+            raise UserError(f"{checkpoint} belongs to another graph: {name} not found in checkpoint")
         if values[name].shape != tuple(variable.shape):
             shapes = f"{values[name].shape} in it, not {tuple(variable.shape)}"
-            raise UserError(f"{checkpoint} is of another graph: {name} is {shapes}")
+            raise UserError(f"{checkpoint} belongs to another graph: {name} is {shapes}")
     with _plain_path(checkpoint) as path:
         saver.restore(session, path)
 
@@ -117,7 +117,7 @@ def _prefixes(models, name):
 
 
 def _lost(models, name):
-    """The data files of checkpoints of a name that have no .index: of no use."""
+    """The data files of a checkpoint's name without an .index, which are of no use."""
     return [path for path in models.glob(f"{name}*.data-*") if not path.with_suffix(".index").exists()]
 
 

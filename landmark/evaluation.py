@@ -153,7 +153,7 @@ def _join(parts):
 def detect_points(find_faces, truth, annotations):
     """Finds the faces of a GroundTruth, whose Annotations are given, in their whole photos with a FaceFinder.
 
-    Returns: (points float64 [N, 68, 2] in pixels of what truth.points are in, NaN where no face overlaps the true crop;
+    Returns: (points float64 [N, 68, 2] in the same pixels as truth.points, NaN where no face overlaps the true crop;
         seconds of each photo, float [N]).
     """
     points, seconds = np.full(truth.points.shape, np.nan), []

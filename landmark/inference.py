@@ -173,7 +173,7 @@ def predict_twice(predict, picture, box):
 
 
 def score_face(moved):
-    """How likely there is a face, 0..1, where points follow their crop by a share of its way."""
+    """How likely there is a face, 0..1; moved: how far the points followed their crop, as a share of its shift."""
     return float(1 / (1 + (moved / NO_FACE) ** STEEPNESS))
 
 
@@ -203,7 +203,7 @@ def refine_face(predict, picture, points):
 
 
 def find_upright(predict, picture, box):
-    """The face in a box of find_boxes, whose tilt is known to a quarter turn at best: see refine_face."""
+    """The face in a box of find_boxes, tried in all four quarter turns unless one is sure: see refine_face."""
     best = None
     for quarter in 0, 1, 3, 2:
         points = find_landmarks(predict, picture, [np.roll(box, quarter, axis=0)])[0]

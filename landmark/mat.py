@@ -25,7 +25,7 @@ def read_mat(path, names):
     path: Path.
     names: of the variables that are wanted.
     Returns: dict of a name to float64 [...], in the variable's shape, of the variables that exist.
-    Raises UserError: the file cannot be read, is not a MAT file or is damaged, or a variable is no plain matrix.
+    Raises UserError: the file cannot be read, is not a MAT file or is damaged, or a variable is not a plain matrix.
     """
     try:
         data = path.read_bytes()
@@ -52,7 +52,7 @@ def read_mat(path, names):
         raise UserError("not a readable MAT file: damaged") from None
     for name, numbers in found.items():
         if numbers is None:
-            raise UserError(f"{name} is no plain matrix of numbers")
+            raise UserError(f"{name} is not a plain matrix of numbers")
     return found
 
 

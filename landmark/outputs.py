@@ -78,7 +78,7 @@ def whole_file(path):
 
 @contextlib.contextmanager
 def whole_folder(path):
-    """whole_file() for a folder, whose `path` is new or an empty folder; what killed runs left of it is removed."""
+    """whole_file() for a folder, whose `path` is new or an empty folder; removes what killed runs left of it."""
     path = Path(path).resolve()
     _remove_partials(_find_partials(path.parent).get(_partial_end(path), ()))
     with _partial(path) as partial:
@@ -124,9 +124,9 @@ def read_ledger(folder):
 
 
 def list_written(folder, suffixes):
-    """The names of the files in a folder that a script of ours wrote, and nobody changed since: set.
+    """The names of the files in a folder that a script of ours wrote and nobody has changed since: set.
 
-    Of files with some suffixes the size alone must be the same, so that drawn pictures are known in a copy too.
+    For some suffixes the same size is enough, so that drawn pictures are recognised in a copy of the folder.
     """
     written = set()
     for name, stamp in read_ledger(folder):
@@ -197,7 +197,7 @@ def _locked(path):
 
 
 def _stamp(path):
-    """What tells a file from others of its name, and from itself before a change: (size, time), or None."""
+    """What changes with a file's content: (size, time of the last change); None if there is no such file."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         state = os.lstat(path)
         return state.st_size, state.st_mtime_ns

@@ -9,7 +9,7 @@ import numpy as np
 IMAGE_SIZE = 128
 LANDMARKS = 68
 LANDMARK_TYPES = "pts_2d", "pts_3d"  # the jaw on the visible outline; where the jaw is, behind a turned head's cheek
-OVERLAP = 0.3  # boxes that share more than this of their union are of one face
+OVERLAP = 0.3  # boxes whose overlap is a larger share of their union belong to one face
 WHOLE_CROP = 0, 0, IMAGE_SIZE, IMAGE_SIZE  # the box of a crop that is its own photo
 JAW = range(0, 17)
 # The parts of a face as lines through the iBUG 68 points; a closed part ends where it starts.
@@ -109,7 +109,7 @@ def overlap(box, other):
 
 
 def match_box(box, others):
-    """The index of the box among others that overlaps a box most, or None where none is of the same face."""
+    """The index of the box among others that overlaps a box most, or None if none belongs to the same face."""
     shared = [overlap(box, other) for other in others]
     return int(np.argmax(shared)) if max(shared, default=0) > OVERLAP else None
 

@@ -44,8 +44,7 @@ CAMERA = 10  # how far away the camera is, in sizes of what the points span
 
 
 def read_pose(path):
-    """The Pose in a face's MAT file (`Pose_Para`), see estimate_pose; NaN if the Path is of no file, or of
-    something else."""
+    """The Pose in a face's MAT file (`Pose_Para`), see estimate_pose; NaN without such a file, or a pose in it."""
     if path.exists():
         with contextlib.suppress(UserError, ValueError, LookupError):  # it is damaged, or has no pose
             pitch, yaw, roll = np.rad2deg(read_mat(path, ["Pose_Para"])["Pose_Para"][0, :3]).tolist()

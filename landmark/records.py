@@ -39,7 +39,7 @@ FEATURES = {
 }  # and "kind": the landmark type, LANDMARK_TYPES[0] where it is missing
 LISTS = {tf.string: "bytes_list", tf.float32: "float_list", tf.int64: "int64_list"}  # of tf.train.Feature
 
-# What is known of some record files, for the whole folder or for one shard. landmark_type: one of LANDMARK_TYPES;
+# Describes the record files of a whole folder, or of one shard. landmark_type: one of LANDMARK_TYPES;
 # train, test: numbers of records; over the training records, mean_face: float64 [136], the mean label; labelled: int
 # [68], the number with a label for each landmark; frontal: the fraction within FRONTAL degrees of yaw. sizes: dict of
 # each file's name to its bytes. fingerprint: str, of the list of faces that the shards share, None if unknown.
@@ -136,9 +136,9 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
 
 
 def check_labels(labelled, count, landmark_type):
-    """Prints of how many training faces each part has labels, where these are not all.
+    """Prints how many training faces have labels for each part, where not all have.
 
-    labelled: int [68], the number of faces with a label for each landmark; count: of the training faces.
+    labelled: int [68], the number of training faces with a label for each landmark; count: of all of them.
     Raises UserError: no face has a label for some landmark.
     """
     missing = np.flatnonzero(labelled == 0)
@@ -246,8 +246,8 @@ def check_records(train_paths, test_paths):
 def read_manifest(folder):
     """The Manifest of the record files in a folder, from the records*.json beside them.
 
-    If these are missing, or of files of other sizes, the records are read instead, and records.json is written. Raises
-    UserError as find_record_files and read_records do, and if the shards are of different lists of faces.
+    If these are missing, or say other sizes, the records are read instead, and records.json is written. Raises
+    UserError as find_record_files and read_records do, and if the shards come from different lists of faces.
     """
     paths = [find_record_files(folder, split) for split in SPLITS]
     sizes = {path.name: path.stat().st_size for files in paths for path in files}
@@ -260,9 +260,8 @@ def read_manifest(folder):
         return _merge(folder, known)
     manifest, path = check_records(*paths), Path(folder) / "records.json"
     if not path.exists() or "mean_face" in path.read_text(errors="replace"):  # or it is someone else's
-        with Outputs({path: None}, overwrite=True).write(
-            path
-        ) as partial:  # so that the next preparation may replace it
+        outputs = Outputs({path: None}, overwrite=True)  # so that the next preparation may replace it
+        with outputs.write(path) as partial:
             partial.write_text(_to_json(manifest))
     return manifest
 
@@ -286,7 +285,7 @@ def _merge(folder, manifests):
     for other in others:
         if (other.fingerprint, other.landmark_type) != (first.fingerprint, first.landmark_type):
             names = " and ".join(min(manifest.sizes) for manifest in (first, other))
-            raise UserError(f"{folder}: {names} are of different preparations: write all --shards again")
+            raise UserError(f"{folder}: {names} come from different preparations: write all --shards again")
     if not others:
         return first
     train, labelled = sum(m.train for m in manifests), sum(m.labelled for m in manifests)

@@ -81,7 +81,7 @@ def load_saved_model(path, threads=0):
 def load_tflite(path, threads=0):
     """Loads a TFLite model, with the package ai_edge_litert if it is installed, else with TensorFlow.
 
-    Raises UserError: neither is installed, or the file is no TFLite model.
+    Raises UserError: neither is installed, or the file is not a TFLite model.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -111,7 +111,7 @@ def load_tflite(path, threads=0):
 def load_onnx(path, threads=0):
     """Loads an ONNX model with ONNX Runtime.
 
-    Raises UserError: ONNX Runtime is not installed, or the file is no ONNX model.
+    Raises UserError: ONNX Runtime is not installed, or the file is not an ONNX model.
     """
     try:
         import onnxruntime

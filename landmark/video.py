@@ -37,7 +37,7 @@ class Video:
         source = source if isinstance(source, int) else os.fsencode(source)
         try:
             self.capture = cv2.VideoCapture(source)
-        except cv2.error:  # of a camera's number that is no int of C
+        except cv2.error:  # a camera number that does not fit a C int
             self.capture = cv2.VideoCapture()
         times = [] if self.is_camera else _read_times(source)
         self.has_times = self.is_camera or len(set(times)) > 1
@@ -86,7 +86,7 @@ def _find_rate(said, times):
 
 @contextlib.contextmanager
 def write_video(path, rate):
-    """Writes an mp4 of one rate, whose frames are repeated or left out so that each is shown at its time.
+    """Writes an mp4 with a constant rate; repeats or leaves out frames so that each is shown at its time.
 
     path: Path of the file.
     rate: float, frames a second.
@@ -106,7 +106,7 @@ def write_video(path, rate):
             if max(height, width) <= LARGEST:
                 writer = cv2.VideoWriter(os.fsencode(path), MP4V, rate, frame.shape[1::-1])
             if not writer or not writer.isOpened():
-                raise UserError(f"OpenCV writes no mp4 of {width}x{height} pixels at {rate:g} frames a second")
+                raise UserError(f"OpenCV cannot write an mp4 of {width}x{height} pixels at {rate:g} frames a second")
             last, first = frame, seconds
         place = round((seconds - first) * rate)
         while count <= place:

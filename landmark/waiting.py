@@ -47,7 +47,7 @@ def _counter():
 class Waiting:
     """What a task knows of the others.
 
-    names: list of str, what messages call each task; the first task comes first.
+    names: list of str, of the tasks in order, as messages name them.
     addresses: list of "host:port" of their servers, of which this task's own is running.
     index: int, of this task.
     """
@@ -96,7 +96,7 @@ class Waiting:
         """A line on each task that is lost.
 
         waited: seconds that this task has waited.
-        seconds: as of run.
+        seconds: see run().
         broken: whether an all-reduce has broken off, so that some task is lost.
         """
         counts = [*self._askers.map(self._ask, range(len(self._names)))]

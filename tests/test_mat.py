@@ -33,7 +33,7 @@ def test_matrices_are_those_that_scipy_wrote(tmp_path, kind, compressed):
 def test_anything_but_a_matrix_of_numbers_is_refused(tmp_path, odd):
     path = write(tmp_path / "a.mat", odd=odd, pts_2d=np.eye(3))
     assert read_mat(path, ["pts_2d"])["pts_2d"].shape == (3, 3)
-    with pytest.raises(UserError, match="odd is no plain matrix"):
+    with pytest.raises(UserError, match="odd is not a plain matrix"):
         read_mat(path, ["pts_2d", "odd"])
 
 

@@ -85,7 +85,7 @@ def test_pictures_are_recognised_by_their_content(tmp_path, draw, says, make):
     _, said = draw("--images", images, "--output", tmp_path / "out")
     names = {f"a{suffix}" for suffix in kinds} | {f"as_{suffix[1:]}.jpg" for suffix in kinds}
     assert len(kinds) >= 3 and names_in(tmp_path / "out") == names | {"points.csv"}
-    assert said == [f"no pictures that OpenCV reads, left out: {images / 'a.png'}"]
+    assert said == [f"left out, since OpenCV cannot read them: {images / 'a.png'}"]
     for chosen in [images / "a.webp"], [images / "a.webp", images / "as_tiff.jpg"], [images / "as_*.jpg"]:
         output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
         draw("--images", *chosen, "--output", output)

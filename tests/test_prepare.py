@@ -125,7 +125,7 @@ def test_shards_of_different_preparations_are_refused(tmp_path, small_set):
     names = "test-00000-of-00002.tfrecords and test-00001-of-00002.tfrecords"
     for other in [fewer], [small_set, "--points", "3d"]:  # other faces, or another landmark type
         call(*prepare, *other, "--shard", 1)
-        with pytest.raises(UserError, match=f"{tmp_path}: {names} are of different preparations"):
+        with pytest.raises(UserError, match=f"{tmp_path}: {names} come from different preparations"):
             record_files.read_manifest(tmp_path)
     call(*prepare, small_set, "--shard", 1)
     assert record_files.read_manifest(tmp_path).train == 56
