@@ -4,21 +4,26 @@ Usage:
     python bench/cluster.py --data ~/300W_LP            # 600 steps; what else runs on the machine spoils it
 """
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from landmark.startup import CORES  # first: TensorFlow reads its settings as it is imported
+
+# isort: split
+
 import argparse
 import contextlib
 import json
 import re
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from pathlib import Path
+
+from senet import DEFAULT_NETWORK, NETWORKS
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO))
-from senet import DEFAULT_NETWORK, NETWORKS  # noqa: E402
-
 BATCH = 32
 ETHERNET = 10e9 / 8  # bytes a second, each way
 HOP = 1e-4  # seconds from one task to the next, assumed
@@ -27,7 +32,7 @@ RATE = re.compile(r"^step (\d+) .* (\d+) images/s", re.MULTILINE)
 
 def start(cores, script, *arguments, task=None):
     """A script of this repository on some cores, "0" or "0,1"; task: (type, port of each task) of a cluster."""
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
+    environment = {"PYTHONUNBUFFERED": "1"}
     if task:
         kind, ports = task
         cluster = {name: [f"127.0.0.1:{port}"] for name, port in zip(("chief", "worker"), ports, strict=True)}
@@ -84,6 +89,7 @@ def main():
     parser.add_argument("--steps", type=int, default=600, help="of each training, 200 or more (600)")
     parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"({DEFAULT_NETWORK})")
     args = parser.parse_args()
+    print(f"{args.network} on {args.data}, on {CORES} CPU cores\n")
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
