@@ -6,12 +6,12 @@ cd "$(dirname "$0")"
 . .ci/environment.sh
 pip install --quiet -r requirements.txt
 
-python test_pb.py --pb models/landmark.pb --output images/shipped  # what the shipped model finds
+python test_pb.py --pb models/landmark.pb --output drawn/shipped  # what the shipped model finds
 
 [ -d data/sample ] || python data/make_sample.py
 
 # With the real photos in data/300W_LP these are the four lines to type, without their options.
 python prepare_tfrecords.py --data data/sample --out data/sample
 python train.py --data data/sample --models models/sample --steps 600
-python freeze_graph.py --data data/sample --models models/sample
-python test_pb.py
+python freeze_graph.py --data data/sample --models models/sample --output models/sample/landmark.pb
+python test_pb.py --pb models/sample/landmark.pb --output drawn/sample

@@ -116,21 +116,21 @@ def test_cpp_example(clone, tmp_path):
     assert_points_of_the_crop(done.stdout, 5e-3)  # another version may decode and resize the picture in another way
 
 
-def test_the_first_command_of_the_readme_draws_points(clone, tmp_path, run):
-    """In a copy of the clone, which it writes to."""
+def test_the_commands_of_the_readme_draw_points_one_after_the_other(clone, tmp_path, run):
+    """In a copy of the clone, which they write to."""
     copy = shutil.copytree(clone, tmp_path / "clone")
-    first = re.search(r"^    python (test_pb\.py .*)$", (copy / "README.md").read_text(), re.MULTILINE)[1]
-    done = run(*shlex.split(first), cwd=copy)
-    assert done.returncode == 0 and not done.stderr, done.stderr
-    given = names_in(copy / "examples" / "photos")
-    assert given and names_in(copy / "images" / "out") == given | {"points.csv"}
-    assert f"{len(given)} pictures" in done.stdout and " 0 faces" not in done.stdout
-    changed = [
-        name
-        for name in given
-        if (copy / "images/out" / name).read_bytes() != (copy / "examples/photos" / name).read_bytes()
-    ]
-    assert {*changed} == given
+    photos = copy / "examples" / "photos"
+    shutil.copytree(photos, tmp_path / "photos")
+    readme = (copy / "README.md").read_text().replace("~/", f"{tmp_path}/")
+    commands = re.findall(r"^    python (test_pb\.py --detect .*)$|`python (test_pb\.py)`", readme, re.MULTILINE)
+    assert len(commands) == 4
+    for command in map("".join, commands):
+        done = run(*shlex.split(command, comments=True), cwd=copy)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        assert " 0 faces" not in done.stdout
+    given = names_in(photos)
+    assert given and names_in(copy / "drawn") == names_in(tmp_path / "drawn") == given | {"points.csv"}
+    assert all((copy / "drawn" / name).read_bytes() != (photos / name).read_bytes() for name in given)
 
 
 @pytest.mark.parametrize("suffix", ["onnx", "tflite"])
