@@ -205,7 +205,7 @@ def write_checked(output, form, source, calibration, faces, expected, write):
         # Points lie in 0..1; a network of few training steps may answer more, with float32's error in proportion.
         difference = (np.abs(outputs - expected) / np.maximum(expected, 1)).max()
         rise = _mean_nme(outputs, faces) / _mean_nme(expected, faces) - 1 if faces.labels is not None else 0
-        nme_change = f", NME {rise:+.2%} of itself" if faces.labels is not None else ""
+        nme_change = f", relative change of the NME {rise:+z.2%}" if faces.labels is not None else ""
         print(f"{output}: largest difference on {len(outputs)} crops {difference:.1e}{nme_change}")
         if not difference <= form.tolerance:
             raise UserError(f"more than {form.tolerance:.0e}: {output} was not written")
