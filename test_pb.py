@@ -55,7 +55,7 @@ from tqdm import tqdm
 from landmark.cli import command
 from landmark.detectors import YUNET, load_detector
 from landmark.errors import UserError
-from landmark.formats import Folder
+from landmark.formats import POINT_COLUMNS, Folder
 from landmark.graphs import load_graph
 from landmark.inference import MIN_SCORE, FaceFinder, FaceTracker, default_model, find_on_crop
 from landmark.outputs import Outputs
@@ -66,8 +66,7 @@ from landmark.runtimes import check_model, loader_for, run_session
 from landmark.video import Video, write_video
 
 MAX_NAMES = 10  # on a line
-COLUMNS = [f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy"]
-COLUMNS += [*Pose._fields, "score", *(f"spread{i}" for i in range(LANDMARKS)), "width", "height"]
+COLUMNS = [*POINT_COLUMNS, *Pose._fields, "score", *(f"spread{i}" for i in range(LANDMARKS)), "width", "height"]
 
 
 @contextlib.contextmanager
@@ -339,7 +338,7 @@ def main():
             find = FaceFinder(predict, load_detector(args.detector), args.any_angle, args.score)
         args.output.mkdir(parents=True, exist_ok=True)
         for source in args.video or ():  # before any work
-            if Video(source).capture.grab() is False:
+            if not cv2.VideoCapture(os.fsencode(source)).grab():
                 raise UserError(f"OpenCV cannot read video {source}")
         for source in args.videos:
             target = args.targets[source]

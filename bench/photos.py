@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from landmark.annotations import find_annotations, find_crop, read_labels, split_faces
+from landmark.annotations import find_annotations, find_crop, read_labels, read_usable, split_faces
 from landmark.cli import command
 from landmark.detectors import load_detector
 from landmark.errors import UserError
@@ -44,16 +44,13 @@ def find_photos(folder, most):
     """
     photos = {}
     annotations = find_annotations([folder])
-    for annotation, is_test in zip(annotations, split_faces(annotations), strict=True):
-        if not is_test or FORMATS[annotation.format].variants and not annotation.name.endswith("_0"):
-            continue
-        try:
-            points = next(iter(read_labels(annotation)[2].values()))
-            find_crop(points)
-        except UserError as error:
-            print(f"{annotation.name}: {error}; left out", file=sys.stderr)
-            continue
-        photos.setdefault(annotation.photo, (annotation, []))[1].append(points)
+    held_out = [
+        annotation
+        for annotation, is_test in zip(annotations, split_faces(annotations), strict=True)
+        if is_test and not (FORMATS[annotation.format].variants and not annotation.name.endswith("_0"))
+    ]
+    for i, _, points, _ in read_usable(held_out):
+        photos.setdefault(held_out[i].photo, (held_out[i], []))[1].append(points)
     if not photos:
         raise UserError(f"no held-out photo in {folder} can be used")
     return [(annotation, np.array(points)) for annotation, points in photos.values()][:most]

@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
-from landmark.annotations import REAL_SET, find_annotations, find_crop, read_labels, split_faces
+from landmark.annotations import REAL_SET, find_annotations, read_usable, split_faces
 from landmark.cli import CORES, command
 from landmark.detectors import load_detector
 from landmark.errors import UserError
@@ -33,13 +33,7 @@ def match_faces(detector, annotations):
     Raises UserError: it finds none.
     """
     rows = []
-    for i, annotation in enumerate(tqdm(annotations, unit="face", disable=None)):
-        try:
-            photo, _, known = read_labels(annotation)
-            crop = find_crop(next(iter(known.values())))
-        except UserError as error:
-            tqdm.write(f"{annotation.name}: {error}; left out", file=sys.stderr)
-            continue
+    for i, photo, _, crop in read_usable(tqdm(annotations, unit="face", disable=None)):
         boxes = detector.find(photo)
         best = match_box(crop, boxes)
         if best is not None:

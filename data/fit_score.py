@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 from tqdm import tqdm
 
-from landmark.annotations import find_annotations, find_crop, read_labels, split_faces
+from landmark.annotations import find_annotations, read_usable, split_faces
 from landmark.cli import CORES, command
 from landmark.errors import UserError
 from landmark.inference import NUDGE, default_model, find_upright
@@ -35,13 +35,8 @@ def measure(predict, annotations):
     """
     faces, others = [], []
     rng = np.random.default_rng(0)
-    for annotation in tqdm(annotations, unit="face", disable=None):
-        try:
-            picture, _, known = read_labels(annotation)
-            box = np.array(find_crop(next(iter(known.values()))), float)
-        except UserError as error:
-            tqdm.write(f"{annotation.name}: {error}; left out", file=sys.stderr)
-            continue
+    for _, picture, _, crop in read_usable(tqdm(annotations, unit="face", disable=None)):
+        box = np.array(crop, float)
         sides = box[2:] - box[:2]
         corners = rng.uniform(-sides / 2, picture.shape[1::-1] - sides / 2, [TRIES, 2])
         beside = next((corner for corner in corners if not overlap(box, [*corner, *(corner + sides)])), None)

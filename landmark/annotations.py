@@ -8,12 +8,14 @@ import math
 import multiprocessing
 import os
 import re
+import sys
 from collections import Counter, deque, namedtuple
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from landmark.cli import CORES, defer_signals, follow_parent
 from landmark.errors import UserError
@@ -100,45 +102,46 @@ def settle(annotations):
     Raises UserError: two files of equal rank place different points on a face, that is, their boxes overlap.
     """
     photos, replaced = {}, Counter()
-    real = functools.cache(os.path.realpath)
+    real, find_turn = functools.cache(os.path.realpath), functools.lru_cache(1)(_find_turn)
     for annotation in annotations:
         photos.setdefault((real(annotation.photo.parent), annotation.photo.name), []).append(annotation)
     settled = []
-    for labels in photos.values():
+    for some in photos.values():
+        if len(some) == 1:  # its points need not be read
+            settled += some
+            continue
         kept = []
-        for annotation in sorted(labels, key=rank_of):
-            if any(_is_copy(annotation, other) for other in kept):
+        for label in [(annotation, _points_of(annotation, find_turn)) for annotation in sorted(some, key=rank_of)]:
+            if any(_is_copy(label, other) for other in kept):
                 continue
-            winner = next((other for other in kept if _are_one_face(annotation, other)), None)
+            winner = next((other for other, points in kept if _are_one_face(label, (other, points))), None)
             if not winner:
-                kept.append(annotation)
-            elif rank_of(winner) == 0 < rank_of(annotation):
-                replaced[annotation.format, winner.format] += 1
-        settled += kept
+                kept.append(label)
+            elif rank_of(winner) == 0 < rank_of(label[0]):
+                replaced[label[0].format, winner.format] += 1
+        settled += [annotation for annotation, _ in kept]
     for (loser, winner), count in replaced.items():
         print(f"{count:,} faces of {loser} are corrected in {winner}, and taken from there")
     return settled
 
 
-def _is_copy(annotation, other):
-    """Whether two labels of a photo, of equal rank, have the same points."""
-    if rank_of(annotation) != rank_of(other):
+def _is_copy(label, other):
+    """Whether two labels of a photo, of equal rank, have the same points; each is (Annotation, see _points_of)."""
+    (annotation, points), (other, others) = label, other
+    if rank_of(annotation) != rank_of(other) or points is None or others is None:
         return False
-    points, others = _points_of(annotation), _points_of(other)
-    return (
-        points is not None and others is not None and np.array_equal(points.round(2), others.round(2), equal_nan=True)
-    )
+    return np.array_equal(points.round(2), others.round(2), equal_nan=True)
 
 
-def _are_one_face(annotation, other):
-    """Whether two labels of a photo, the second of which ranks no lower, are of one face.
+def _are_one_face(label, other):
+    """Whether two labels of a photo, the second of which ranks no lower, are of one face; see _is_copy.
 
     Raises UserError: they are of equal rank, in two files, and differ.
     """
+    (annotation, points), (other, others) = label, other
     is_equal = rank_of(annotation) == rank_of(other)
     if rank_of(annotation) > 1 and not is_equal:
         return True  # a photo with a 3DMM fit shows one face
-    points, others = _points_of(annotation), _points_of(other)
     if points is None or others is None:
         return False
     if overlap(bounds(points), bounds(others)) <= (ONE_FACE if is_equal else OVERLAP):  # a correction may be large
@@ -153,13 +156,13 @@ def _are_one_face(annotation, other):
     )
 
 
-def _points_of(annotation):
+def _points_of(annotation, find_turn):
     """The points of a face, float64 [68, 2], in stored pixels of its photo, or None if they cannot be read."""
     try:
         points = next(iter(read_points(annotation).values()))
         if isinstance(annotation.points, Row) and annotation.points.upright:
-            upright, stored = (read_picture(annotation.photo, stored=stored)[0] for stored in (False, True))
-            points = _to_stored(points, stored, upright)
+            origin, axes = find_turn(annotation.photo)
+            points = (points - origin) @ axes  # of unit length, at right angles: the inverse is the transpose
         return points
     except UserError:
         return None
@@ -262,8 +265,9 @@ def read_labels(annotation):
     return photo, data, known
 
 
-def _to_stored(points, photo, upright):
-    """Points in a picture that OpenCV turned upright, in the pixels of the photo as it is stored."""
+def _find_turn(path):
+    """How OpenCV turns a photo upright: (x and y where its first pixel then is; its x and y axes there, in columns)."""
+    upright, photo = (read_picture(path, stored=stored)[0] for stored in (False, True))
     height, width = photo.shape[:2]
     corners = np.array([[0, 0], [width - 1, 0], [0, height - 1]])  # of the stored photo: they tell the turn apart
     for turn in ORIENTATIONS:
@@ -272,8 +276,7 @@ def _to_stored(points, photo, upright):
             places[corners[:, 1], corners[:, 0], 0] = 1, 2, 3
             turned = turn(places)[..., 0]
             origin, right, down = (np.argwhere(turned == i)[0][::-1] for i in (1, 2, 3))
-            axes = np.stack([(right - origin) / max(width - 1, 1), (down - origin) / max(height - 1, 1)], 1)
-            return (points - origin) @ axes  # of unit length, at right angles: the inverse is the transpose
+            return origin, np.stack([(right - origin) / max(width - 1, 1), (down - origin) / max(height - 1, 1)], 1)
     raise UserError("its EXIF orientation is not one of the eight")
 
 
@@ -304,6 +307,23 @@ def read_face(annotation, landmark_type=LANDMARK_TYPES[0]):
         label[JAW] = np.nan
     crop, yaw = crop_face(photo, box), abs(read_yaw(annotation.photo.with_suffix(".mat"), points))
     return AnnotatedFace(annotation.name, crop, label.ravel(), *_fit_photo(photo, data, box), yaw, landmark_type)
+
+
+def read_usable(annotations):
+    """Reads the faces, an iterable of Annotation, that can be used; reports the others.
+
+    Yields: (position in annotations; photo uint8 [H, W, 3], BGR; points float64 [68, 2] in its pixels, of the first
+        landmark type that is known; their find_crop).
+    """
+    for i, annotation in enumerate(annotations):
+        try:
+            photo, _, known = read_labels(annotation)
+            points = next(iter(known.values()))
+            crop = find_crop(points)
+        except UserError as error:
+            tqdm.write(f"{annotation.name}: {error}; left out", file=sys.stderr)
+            continue
+        yield i, photo, points, crop
 
 
 def find_crop(points):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from landmark.annotations import find_crop, read_labels
 from landmark.errors import UserError
+from landmark.formats import read_points
 from landmark.pictures import decode_picture
 from landmark.points import (
     BOX_LIMIT,
@@ -161,14 +162,14 @@ def detect_points(find_faces, truth, annotations):
     for i, annotation in enumerate(annotations):
         photos.setdefault(annotation.photo, []).append((i, annotation))
     for some in tqdm(photos.values(), "detect", unit="photo", disable=None):
-        labels = [(i, *read_labels(annotation)) for i, annotation in some]
+        photo = read_labels(some[0][1])[0]
         began = time.perf_counter()
         found = []
         with contextlib.suppress(cv2.error):  # it cannot scale a photo of 20,000x2 pixels
-            found = find_faces(labels[0][1])
+            found = find_faces(photo)
         seconds.append(time.perf_counter() - began)
-        for i, _, _, known in labels:
-            true = next(iter(known.values()))
+        for i, annotation in some:
+            true = next(iter(read_points(annotation).values()))
             best = match_box(bounds(true), [bounds(face.points) for face in found])
             if best is not None:
                 points[i] = to_photo(to_crop(found[best].points, find_crop(true)), truth.boxes[i])

@@ -24,7 +24,7 @@ PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"
 # of the eyes and the two points on each lid; the mouth.
 WFLW_68 = [*range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60)]
 WFLW_68 += [60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73, 75, *range(76, 96)]
-COLUMNS = [f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy"]  # of points.csv
+POINT_COLUMNS = [f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy"]  # of points.csv
 TEST_PB_COLUMNS = {"face", "yaw", "pitch", "roll", "score", "spread0", "width", "height"}  # that test_pb.py adds
 
 # One labelled face. points: what the format reads its points from, the Path of a file or a Row; photo: Path; format: a
@@ -44,8 +44,11 @@ Format = namedtuple("Format", "find read origin variants rank")
 
 
 class Folder:
-    """The files of a folder, sorted: those of links too, each real folder once; without hidden ones (names that begin
-    with a dot) and those that a script of ours wrote (`written`). labelled: photos that have labels so far."""
+    """The files below a folder, sorted; links to folders are followed, each real folder once. Hidden files and folders
+    (names that begin with a dot) and files that a script of ours wrote (`written`) are left out.
+
+    labelled: photos that have labels so far.
+    """
 
     def __init__(self, path):
         self.path, self.files, self.written, self.labelled, seen = Path(path), [], set(), set(), set()
@@ -326,20 +329,20 @@ def _find_csv(folder):
         marked = re.fullmatch(r'"?sep=(.)"?', lines[first], re.IGNORECASE) if lines else None  # Excel's own mark
         first += bool(marked)
         head = lines[first] if len(lines) > first else ""
-        if len({*COLUMNS} & {*re.findall(r"\w+", head.lower())}) < MIN_POINTS:
+        if len({*POINT_COLUMNS} & {*re.findall(r"\w+", head.lower())}) < MIN_POINTS:
             continue
         separator = marked[1] if marked else max(",;\t|", key=head.count)
         rows = csv.DictReader(io.StringIO("\n".join(lines[first:])), delimiter=separator, strict=True)
         try:
             rows.fieldnames = [name.strip().lower() for name in rows.fieldnames]
-            if missing := [name for name in ("picture", *COLUMNS) if name not in rows.fieldnames]:
+            if missing := [name for name in ("picture", *POINT_COLUMNS) if name not in rows.fieldnames]:
                 raise UserError(f"{path}: no column {missing[0]}; points.csv has picture and x0 y0 ... x67 y67")
             upright = not TEST_PB_COLUMNS.isdisjoint(rows.fieldnames)
             for row in rows:
                 line = rows.line_num + first
                 if any(row.get(None, ())):
                     raise UserError(f"{path}, line {line}: more cells than columns: put decimal commas in quotes")
-                words = [(row[name] or "").strip().replace(",", ".") for name in COLUMNS]
+                words = [(row[name] or "").strip().replace(",", ".") for name in POINT_COLUMNS]
                 if any(words) and not row.get("seconds"):  # else a picture without a face, or a frame of a video
                     found = Row(path, line, [word or "nan" for word in words], upright, _size_of(row))
                     yield found, folder.photo(row["picture"] or "", path)

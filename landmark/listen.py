@@ -17,7 +17,7 @@ LISTENING = "0A"  # in /proc/net/tcp
 
 
 def listen_only_at(address):
-    """Makes the kernel drop what reaches a listening port of this process by any other address of the machine.
+    """Makes the kernel drop packets for a listening port of this process that arrive at another of its addresses.
 
     address: "host:port". Nothing happens if the host is a name, or the system is not Linux.
     """

@@ -67,13 +67,8 @@ def whole_file(path):
 
     Raises UserError, with `path` and the reason, if it cannot be written.
     """
-    path = Path(path)
-    with _partial(path) as partial:
-        partial.touch()
-        with _locked(partial):
-            yield partial
-            with defer_signals():
-                partial.replace(path)
+    with _whole(Path(path), Path.touch) as partial:
+        yield partial
 
 
 @contextlib.contextmanager
@@ -81,12 +76,8 @@ def whole_folder(path):
     """whole_file() for a folder, whose `path` is new or an empty folder; removes what killed runs left of it."""
     path = Path(path).resolve()
     _remove_partials(_find_partials(path.parent).get(_partial_end(path), ()))
-    with _partial(path) as partial:
-        partial.mkdir()
-        with _locked(partial):
-            yield partial
-            with defer_signals():
-                partial.replace(path)
+    with _whole(path, Path.mkdir) as partial:
+        yield partial
 
 
 def lock(file):
@@ -137,11 +128,16 @@ def list_written(folder, suffixes):
 
 
 @contextlib.contextmanager
-def _partial(path):
+def _whole(path, create):
+    """Yields a partial file or folder, which `create`, Path.touch or Path.mkdir, makes, and which becomes `path`."""
     partial = path.with_name(f"{PARTIAL}{os.getpid()}-{_partial_end(path)}")
     try:
         try:
-            yield partial
+            create(partial)
+            with _locked(partial):
+                yield partial
+                with defer_signals():
+                    partial.replace(path)
         finally:
             _remove(partial)
     except BrokenPipeError:

@@ -1,6 +1,6 @@
 """How a task of a cluster waits for the others, and finds out which of them is lost.
 
-Each task counts, in a variable on its own TensorFlow server, the all-reduces that it has come to. A task that has
+Each task keeps a count of the all-reduces it has reached, in a variable on its own TensorFlow server. A task that has
 waited for some seconds reads the counts of the others: one that does not answer has died, was stopped or cannot be
 reached; one that stays behind hangs.
 """
@@ -35,7 +35,7 @@ def task_session(addresses, index, graph=None, **options):
 
 
 def count_all_reduce():
-    """An op that tells the others: this task has come to its next all-reduce."""
+    """An op that tells the others that this task has reached its next all-reduce."""
     return tf.raw_ops.AssignAddVariableOp(resource=_counter(), value=np.int64(1))
 
 
