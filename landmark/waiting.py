@@ -5,6 +5,7 @@ waited for some seconds reads the counts of the others: one that does not answer
 reached; one that stays behind hangs.
 """
 
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -118,8 +119,11 @@ class Waiting:
     def _ask(self, index):
         """The count of a task, or None if it does not answer."""
         options = {"operation_timeout_in_ms": 1000 * ANSWER_SECONDS}
+        session = task_session(self._addresses, index, self._graph, **options)
         try:
-            with task_session(self._addresses, index, self._graph, **options) as session:
-                return session.run(self._count)
+            return session.run(self._count)
         except tf.errors.OpError:
             return None
+        finally:
+            with contextlib.suppress(tf.errors.OpError):  # a with block closes it in a thread, which prints its error
+                session.close()
