@@ -3,9 +3,10 @@
 Usage:
     python bench/speed.py                    # on data/300W_LP, else data/sample; landmark.pb, else models/landmark.pb
     python bench/speed.py --data ~/300W_LP
+    python bench/speed.py --data ~/300W_LP --growth    # instead: the scripts on 3,000 and on 61,225 faces
     python bench/speed.py --data ~/300W_LP --loaders   # instead: landmark.pb in other programs, beside dlib's 68 points
 
-Takes about five minutes, with --loaders two; leave the machine alone meanwhile.
+Takes about five minutes, with --growth ten and 12 GB of disk, with --loaders two; leave the machine alone meanwhile.
 """
 
 import sys
@@ -19,7 +20,9 @@ from landmark.startup import CORES  # first: TensorFlow reads its settings as it
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import functools
+import glob
 import importlib.metadata
 import multiprocessing
 import platform
@@ -48,8 +51,17 @@ from train import add_training
 BATCH = 32
 STEPS = 10**6  # of the whole run, for its learning rate
 WARM_STEPS, WINDOW_STEPS, WINDOWS = 10, 12, 9
-READ_STEPS = 60
 ROUNDS = 3
+# name: (Recipe, network, where its crops come from)
+DESIGNS = {
+    "original design": (ORIGINAL, "original", "queues"),
+    "--recipe original --network original": (ORIGINAL, "original", "records"),
+    "the same, constant batch": (ORIGINAL, "original", "constant"),
+    "train.py": (DEFAULT, DEFAULT_NETWORK, "records"),
+    "train.py, constant batch": (DEFAULT, DEFAULT_NETWORK, "constant"),
+}
+SETS = 3_000, 61_225  # faces; all of 300W_LP
+FULL_STEPS = 150_000  # train.py's default
 
 
 # Training
@@ -78,20 +90,19 @@ def train_windows(design, paths, pipe):
     "window": answers with the crops a second of WINDOW_STEPS steps. "ops": answers with the ten slowest ops of a step,
     list of (op, fraction of the time). None: answers with the peak memory in MB, and ends.
     """
-    recipe, network = ORIGINAL, SENet
-    if design == "default":
-        recipe, network = DEFAULT, functools.partial(SENet, network=DEFAULT_NETWORK)
+    recipe, network, source = DESIGNS[design]
+    network = functools.partial(SENet, network=network)
     with tf.Graph().as_default(), tf.Session() as session:
         feed = {}
-        if design == "original":
+        if source == "queues":
             fetched = original_input(paths)
             crops, labels = (tf.placeholder(tf.float32, tensor.shape) for tensor in fetched)
-        elif design == "constant batch":
+        elif source == "constant":
             rng = np.random.default_rng(0)
             crops = tf.Variable(rng.uniform(0, 255, [BATCH, IMAGE_SIZE, IMAGE_SIZE, 3]).astype(np.float32), False)
             labels = tf.Variable(rng.uniform(0, 1, [BATCH, 2 * LANDMARKS]).astype(np.float32), False)
         else:
-            dataset = read_batches(paths, BATCH, 0, augment_fully if design == "default" else None)
+            dataset = read_batches(paths, BATCH, 0, augment_fully if recipe.augment else None)
             crops, labels, *_ = tf.data.make_one_shot_iterator(dataset).get_next()
         training = add_training(crops, labels, recipe, STEPS, network)
         session.run(tf.global_variables_initializer())
@@ -99,7 +110,7 @@ def train_windows(design, paths, pipe):
         runners = tf.train.start_queue_runners(session, coordinator)
 
         def step(**options):
-            if design == "original":
+            if source == "queues":
                 feed.update(zip((crops, labels), session.run(fetched), strict=True))
             session.run([training.step, training.scalars["loss"]], feed, **options)
 
@@ -144,9 +155,8 @@ def _seconds(function):
 def bench_training(records):
     """Prints the training table."""
     spawn = multiprocessing.get_context("spawn")
-    designs = ["original", "train.py", "constant batch", "default"]
     pipes, rates, memory = {}, collections.defaultdict(list), {}
-    for design in designs:
+    for design in DESIGNS:
         pipes[design], far = spawn.Pipe()
         paths = [str(records / "train.tfrecords")]
         spawn.Process(target=train_windows, args=(design, paths, far), daemon=True).start()
@@ -163,14 +173,18 @@ def bench_training(records):
         memory[design] = pipe.recv()
 
     print(f"\n## Training, batch {BATCH}: medians of {WINDOWS} alternating windows of {WINDOW_STEPS} steps\n")
-    print("| design | crops/s | least | most | of original | MB |\n|---|---|---|---|---|---|")
-    base = statistics.median(rates["original"])
-    for design in designs:
+    print("| design | crops/s | least | most | of the first | MB |\n|---|---|---|---|---|---|")
+    base = statistics.median(rates["original design"])
+    for design in DESIGNS:
         median = statistics.median(rates[design])
         print(
             f"| {design} | {median:.0f} | {min(rates[design]):.0f} | {max(rates[design]):.0f} | {median / base:.2f}"
             f" | {memory[design]:.0f} |"
         )
+    share = statistics.median(
+        new / constant for new, constant in zip(rates["train.py"], rates["train.py, constant batch"], strict=True)
+    )
+    print(f"\ntrain.py cuts every crop anew and reaches {share:.2f} of its rate on one constant batch.")
     print("\nSlowest ops of a train.py step: " + ", ".join(f"{kind} {share:.0%}" for kind, share in ops) + ".")
 
 
@@ -220,12 +234,18 @@ def bench_preparation(annotations, out):
 # Inference
 
 
+def in_process(function, *args):
+    """What a function returns in a process of its own."""
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
 def bench_inference(pb):
     """Prints the inference table."""
     print(f"\n## Inference, {pb}\n\n| threads | ms at batch 1 | faces/s at batch {BATCH} |\n|---|---|---|")
     crops = np.zeros([BATCH, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8)
     for threads in sorted({1, CORES}):
-        (ms, rate, _), _ = _in_process(time_loader, load_session, pb, threads, crops)
+        ms, rate, _ = in_process(time_loader, load_session, pb, threads, crops)
         print(f"| {threads} | {ms:.1f} | {rate:.0f} |")
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "test_pb.py", "--pb", str(pb), "--output", folder]
@@ -243,37 +263,66 @@ def bench_inference(pb):
 # Growth
 
 
-def _in_process(function, *args):
-    """(what a function returns in a process of its own, the peak memory of that process in MB)."""
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_answer, function, args).result()
+def link_faces(annotations, folder, count):
+    """Makes a set of `count` faces in the layout of 300W_LP, of links to the files of some of its faces."""
+    for i in range(count):
+        copy, which = divmod(i, len(annotations))
+        photo, points = annotations[which].photo, annotations[which].points
+        name = f"{photo.parent.name}{copy:04}"
+        for target, place in (photo, folder / name), (points, folder / "landmarks" / name):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / target.name).symlink_to(target.resolve())
 
 
-def _answer(function, args):
-    return function(*args), _peak_memory()
+def _resident(process):
+    """Memory of a process and those that it started, without the page cache, in MB."""
+    total = 0
+    for pid in [process, *Path(f"/proc/{process}/task/{process}/children").read_text().split()]:
+        with contextlib.suppress(OSError, IndexError):  # it has ended
+            total += int(Path(f"/proc/{pid}/status").read_text().partition("RssAnon:")[2].split()[0])
+    return total / 1024
 
 
-def _prepare_times(annotations, out, times):
-    return len(annotations) * times / _seconds(lambda: prepare(annotations * times, out))
+def watch_script(script, *arguments, appears=None):
+    """Runs a script: (seconds until a file matches the glob `appears`; seconds in all; peak MB; what it prints)."""
+    began, first, peak = time.perf_counter(), None, 0
+    with tempfile.TemporaryFile("w+") as output:
+        with subprocess.Popen([sys.executable, script, *map(str, arguments)], stdout=output) as process:
+            while process.poll() is None:
+                with contextlib.suppress(OSError):
+                    peak = max(peak, _resident(process.pid))
+                if appears and first is None and glob.glob(str(appears)):
+                    first = time.perf_counter() - began
+                time.sleep(0.05)
+        if process.returncode:
+            raise SystemExit(f"{script} failed")
+        output.seek(0)
+        return first, time.perf_counter() - began, peak, output.read()
 
 
-def _read_steps(paths):
-    with tf.Graph().as_default(), tf.Session() as session:
-        dataset = read_batches(paths, BATCH, 0, augment_fully)
-        crops = tf.data.make_one_shot_iterator(dataset).get_next()[0]
-        session.run(crops)
-        return READ_STEPS * BATCH / _seconds(lambda: [session.run(crops.op) for _ in range(READ_STEPS)])
-
-
-def bench_growth(annotations, out):
-    """Prints the growth table."""
-    print("\n## Growth\n\n| faces | prepared/s | MB | augmented/s | MB |\n|---|---|---|---|---|")
-    for times in 1, 4, 16:
-        prepared, prepare_memory = _in_process(_prepare_times, annotations, out, times)
-        read, read_memory = _in_process(_read_steps, [str(out / "train.tfrecords")])
+def bench_growth(annotations, folder):
+    """Prints the growth table; the sets, made of links to these faces, and their records go to a folder."""
+    print(
+        "| faces | prepared in | GB | MB | first step after | test pass | 200 steps, MB | crops/s | evaluate.py, MB |\n"
+        "|---|---|---|---|---|---|---|---|---|"
+    )
+    for count in SETS:
+        photos, records, models = (folder / f"{name}{count}" for name in ("photos", "records", "models"))
+        link_faces(annotations, photos, count)
+        _, prepared, prepare_memory, _ = watch_script("prepare_tfrecords.py", "--data", photos, "--out", records)
+        size = sum(path.stat().st_size for path in records.glob("*.tfrecords")) / 1e9
+        run = "train.py", "--data", records, "--models", models
+        first, done, _, _ = watch_script(*run, "--steps", 1, appears=models / "*.index")
+        _, _, train_memory, said = watch_script(*run, "--steps", 200)
+        rate = float(said.rpartition(" images/s")[0].rpartition(" ")[2])
+        _, _, memory, _ = watch_script("evaluate.py", "--pb", default_model(), "--records", records / "test.tfrecords")
         print(
-            f"| {len(annotations) * times} | {prepared:.0f} | {prepare_memory:.0f} | {read:.0f} | {read_memory:.0f} |"
+            f"| {count:,} | {prepared:.0f} s | {size:.1f} | {prepare_memory:.0f} | {first:.1f} s | {done - first:.0f} s"
+            f" | {train_memory:.0f} | {rate:.0f} | {memory:.0f} |",
+            flush=True,
         )
+    hours = FULL_STEPS * BATCH / rate / 3600
+    print(f"\nA full training, {FULL_STEPS:,} steps: {hours:.0f} hours on these {CORES} cores.")
 
 
 # Loaders: their last arguments are the Path of landmark.pb and a number of threads, as in landmark/runtimes.py
@@ -333,7 +382,7 @@ def bench_loaders(pb, crops):
     for name, load in loaders.items():
         for threads in (1,) if load is load_dlib else (1, 2):
             # Each in a process of its own: the first session fixes TensorFlow's threads for good.
-            answer, _ = _in_process(time_loader, load, pb, threads, crops)
+            answer = in_process(time_loader, load, pb, threads, crops)
             if isinstance(answer, str):
                 print(f"| {name} | | no {answer} here: left out | | |")
                 break
@@ -363,6 +412,7 @@ def main():
     data = REAL_SET if REAL_SET.is_dir() else SAMPLE_SET
     parser.add_argument("--data", type=Path, default=data, metavar="DIR", help=f"({REAL_SET}, else {SAMPLE_SET})")
     parser.add_argument("--loaders", action="store_true", help="measure landmark.pb in other programs instead")
+    parser.add_argument("--growth", action="store_true", help="measure the scripts on large sets instead")
     args = parser.parse_args()
     annotations = find_annotations([args.data])
     cpu = next((line.partition(": ")[2] for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
@@ -375,10 +425,12 @@ def main():
         return
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
+        if args.growth:
+            bench_growth(annotations, out)
+            return
         bench_inference(pb)
         bench_preparation(annotations, out)
         bench_training(out)
-        bench_growth(annotations[:500], out)
 
 
 if __name__ == "__main__":

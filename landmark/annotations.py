@@ -36,7 +36,7 @@ ORIENTATIONS = [lambda picture, k=k: np.rot90(picture, k) for k in range(4)]
 ORIENTATIONS += [lambda picture, k=k: np.rot90(picture[:, ::-1], k) for k in range(4)]
 VARIANT = re.compile(r"_\d+$")
 MADE_OF = re.compile("_(Flip|turned)$")  # a set of mirrors; data/turn_faces.py's
-STORED_SIDE = 450  # pixels: the photos of 300W_LP
+STORED_CROP = 160  # pixels: a side of the crop in the photo that a record keeps
 REACH = 0.8  # times the diagonal of a crop, from its centre
 CHUNK = 16  # faces a worker takes at a time
 CHUNKS_AHEAD = 64  # read before they are written: 90 MB
@@ -351,27 +351,28 @@ def find_crop(points):
 def _fit_photo(photo, data, box):
     """What a record keeps of a photo: (the box in it, the bytes of a picture file).
 
-    A photo larger than 300W_LP's is cut to what augmentation can reach, and scaled so that the sides of the box are
-    whole pixels and the label stays the same.
+    The photo is cut to what augmentation can reach, and scaled so that the box has at most STORED_CROP pixels a side,
+    in whole pixels, and the label stays the same. A file that is smaller than the result is kept as it is.
     """
-    if max(photo.shape[:2]) <= STORED_SIDE:
-        return box, data
     low, high = np.reshape(box, [2, 2])
     sides = high - low
     # A corner of the crop is half a diagonal away, and further once the crop is turned and its sides are jittered.
     reach = math.ceil(REACH * math.hypot(*sides))
-    scale = min(1, STORED_SIDE / (2 * reach))
+    start = np.maximum(0, (low + high) // 2 - reach)
+    end = np.minimum(photo.shape[1::-1], (low + high) // 2 + reach)
+    scale = min(1, STORED_CROP / sides.max())
     stored = np.maximum(1, np.round(scale * sides))
-    matrix = np.diag(stored / sides)
-    shift = np.round(scale * (reach - sides / 2))  # of the box in the stored photo
-    size = round(2 * reach * scale)
+    matrix, shift = np.diag(stored / sides), np.round(scale * (low - start))  # of the box in the stored photo
     # cv2.resize, which cuts the crops, has pixel centres at halves.
-    corner, far = np.maximum(0, (low + high) // 2 - 2 * reach), (low + high) // 2 + 2 * reach
-    photo = photo[corner[1] : far[1], corner[0] : far[0]]  # smoothing all of it would take longer than reading it
-    offset = matrix @ (corner + 0.5 - low) - 0.5 + shift
+    offset = matrix @ (start + 0.5 - low) - 0.5 + shift
+    photo = photo[start[1] : end[1], start[0] : end[0]]
     smooth = cv2.GaussianBlur(photo, (0, 0), 0.4 / scale) if scale < 0.6 else photo
-    picture = cv2.warpAffine(smooth, np.column_stack([matrix, offset]), (size, size), flags=cv2.INTER_LINEAR)
-    return tuple(int(side) for side in (*shift, *(shift + stored))), _to_jpeg(picture)
+    size = np.maximum(1, np.round(scale * (end - start))).astype(int).tolist()
+    picture = cv2.warpAffine(smooth, np.column_stack([matrix, offset]), size, flags=cv2.INTER_LINEAR)
+    kept = _to_jpeg(picture)
+    if len(data) <= len(kept):
+        return box, data
+    return tuple(int(side) for side in (*shift, *(shift + stored))), kept
 
 
 def _to_jpeg(picture):

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
 from landmark.annotations import AnnotatedFace
+from landmark.cli import CORES
 from landmark.errors import UserError
 from landmark.outputs import Outputs, whole_file
 from landmark.points import GREEN, IMAGE_SIZE, JAW, LANDMARK_TYPES, LANDMARKS, PARTS, WHOLE_CROP, contact_sheet
@@ -337,8 +338,8 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
         crops = tf.reshape(crops, [-1, IMAGE_SIZE, IMAGE_SIZE, 3])
         return tf.cast(crops, tf.float32), labels, boxes, parsed["yaw"]
 
-    # Two batches at a time, as OpenCV releases Python's lock; their order stays.
-    dataset = dataset.batch(batch_size).enumerate().map(parse, num_parallel_calls=2).prefetch(2)
+    # A batch a core at a time, as OpenCV releases Python's lock; their order stays.
+    dataset = dataset.batch(batch_size).enumerate().map(parse, num_parallel_calls=CORES).prefetch(2)
     # There is nothing to tune, and at the end of a pass the tuner can keep us waiting for up to a minute.
     options = tf.data.Options()
     options.autotune.enabled = False
