@@ -20,6 +20,8 @@ PARTS = {
     "eyes": [[*range(36, 42), 36], [*range(42, 48), 42]],
     "mouth": [[*range(48, 60), 48], [*range(60, 68), 60]],
 }
+LIDS = [37, 38, 43, 44], [41, 40, 47, 46]  # upper, and the lower ones below them
+LIPS = [61, 62, 63], [67, 66, 65]  # the inner edges
 # The landmark that each becomes in the mirror.
 MIRROR = [
     *range(16, -1, -1),  # jaw
