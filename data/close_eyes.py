@@ -29,7 +29,7 @@ from landmark.formats import POINT_COLUMNS, Folder
 from landmark.inference import default_model, load_model
 from landmark.outputs import whole_folder
 from landmark.pictures import read_picture
-from landmark.points import LIDS
+from landmark.points import OPENINGS
 
 SPREAD = 0.02  # of a face's width: how far apart two crops may put its points on average
 MIN_SIDE = 40  # pixels, width of a face's crop
@@ -49,9 +49,10 @@ def close_eyes(find_faces, path, spread):
         raise UserError(f"the face has {side:.0f} pixels across, fewer than {MIN_SIDE}")
     if (moved := face.spread.mean() / side) > spread:
         raise UserError(f"the points are not sure: their spread is {moved:.1%} of the face's width")
-    upper, lower = LIDS
     points = face.points.copy()
-    points[upper] = points[lower]
+    for eye in "eye_open_right", "eye_open_left":
+        upper, lower, *_ = OPENINGS[eye]
+        points[upper] = points[lower]
     return points, face, picture.shape[1::-1]
 
 

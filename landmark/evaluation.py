@@ -27,6 +27,7 @@ from landmark.points import (
     face_sizes,
     match_box,
     measure_faces,
+    measure_openings,
     nme,
     to_crop,
     to_photo,
@@ -39,12 +40,15 @@ SHAKES, SHAKE = 5, 0.05  # jittered crops a face; standard deviation of each sid
 # Gaps over the length of the nose. The lids of half of all faces are within 1% of 15.5% apart at any yaw;
 # 2% of the faces are under CLOSED, and one in eight over OPEN.
 CLOSED, OPEN = 0.06, 0.35
+SHUT = 0.12  # eye aspect ratio below which an eye is taken for closed
 PROTOCOL = (
     "Protocol: face crops cut around the true points; errors in pixels of the photo over |p36 - p45| (inter-ocular) or"
     f" sqrt(w h) of the points' box; failure above, AUC up to {LIMIT:.0%} inter-ocular and {BOX_LIMIT:.0%} box;"
     " nme_inner: points 17 to 67 over the box; yaw: Pose_Para of the MAT file, else estimated from the true points;"
     " pose: Pose_Para, against the pose estimated from the predicted points;"
     f" eyes closed, mouth open: lids, or lips, less than {CLOSED:.0%}, or more than {OPEN:.0%}, of |p27 - p33| apart;"
+    " eye_open, mouth_open: measure_openings (the eye aspect ratio, and the same of the inner lips), how far it is off,"
+    " and the area under the ROC curve for telling these faces from the others by it;"
     f" shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES} draws a face."
 )
 
@@ -214,6 +218,38 @@ def measure_groups(prediction, truth):
             means = (float(np.nanmean(share[:, indices])) for share in shares)
             results[part] |= dict(zip(("nme_mean", "nme_box"), means, strict=True))
     return results | {"shaken": measure_faces(prediction.shaken)}
+
+
+def compare_openings(predicted, true):
+    """How well predicted points tell how far eyes and mouth are open; float64 [N, 68, 2] both: see measure_openings.
+
+    Returns: dict of "eye_open" (mean of both eyes) and "mouth_open" to a dict: faces; off, the mean absolute error;
+        "closed" or "open", that group of measure_groups, and "others": faces, the predicted median, and below, the
+        fraction under SHUT; auc, the area under the ROC curve for telling the two apart. What has no face is left out.
+    """
+    ratios = [np.stack([found[:, :2].mean(1), found[:, 2]]) for found in map(measure_openings, (predicted, true))]
+    lids, lips = measure_gaps(true)
+    results = {}
+    groups = ("eye_open", "closed", lids < CLOSED), ("mouth_open", "open", lips > OPEN)
+    for found, known, (name, group, chosen) in zip(*ratios, groups, strict=True):
+        usable = np.isfinite(found) & np.isfinite(known)
+        results[name] = measures = {"faces": int(usable.sum())}
+        if usable.any():
+            measures["off"] = float(np.abs(found - known)[usable].mean())
+        parts = {group: found[usable & chosen], "others": found[usable & ~chosen]}
+        for part, values in parts.items():
+            if len(values):
+                below = float((values < SHUT).mean())
+                measures[part] = {"faces": len(values), "median": float(np.median(values)), "below": below}
+        if all(map(len, parts.values())):
+            measures["auc"] = rank_auc(*[*parts.values()][:: 1 if group == "closed" else -1])
+    return results
+
+
+def rank_auc(low, high):
+    """Area under the ROC curve: how often a number of `low`, float [N], is below one of `high` [M]; ties count half."""
+    high = np.sort(high)
+    return float(1 - (np.searchsorted(high, low) + np.searchsorted(high, low, "right")).mean() / 2 / len(high))
 
 
 def measure_poses(points, truth, annotations):

@@ -20,8 +20,12 @@ PARTS = {
     "eyes": [[*range(36, 42), 36], [*range(42, 48), 42]],
     "mouth": [[*range(48, 60), 48], [*range(60, 68), 60]],
 }
-LIDS = [37, 38, 43, 44], [41, 40, 47, 46]  # upper, and the lower ones below them
-LIPS = [61, 62, 63], [67, 66, 65]  # the inner edges
+# What opens: the points above, those below them, and the two corners.
+OPENINGS = {
+    "eye_open_right": ([37, 38], [41, 40], [36], [39]),
+    "eye_open_left": ([43, 44], [47, 46], [42], [45]),
+    "mouth_open": ([61, 62, 63], [67, 66, 65], [60], [64]),
+}
 # The landmark that each becomes in the mirror.
 MIRROR = [
     *range(16, -1, -1),  # jaw
@@ -209,6 +213,27 @@ def contact_sheet(crops, points, zoom=2):
 
 
 # The measures
+
+
+def measure_openings(points):
+    """How far the person's right eye, left eye and mouth (inner lips) are open: mean gap over the corners' distance.
+
+    For an eye this is the eye aspect ratio of Soukupova and Cech (Real-Time Eye Blink Detection using Facial Landmarks,
+    CVWW 2016): (|p37 - p41| + |p38 - p40|) / (2 |p36 - p39|), near 0.3 when open and 0 when shut; for the mouth
+    (|p61 - p67| + |p62 - p66| + |p63 - p65|) / (3 |p60 - p64|).
+
+    points: float [..., 68, 2], in pixels of the photo.
+    Returns: float [..., 3], in the order of OPENINGS; NaN where the corners are one point or a point is missing.
+    """
+
+    def apart(these, those):
+        return np.linalg.norm(points[..., these, :] - points[..., those, :], axis=-1).mean(-1)
+
+    openings = []
+    for above, below, *corners in OPENINGS.values():
+        width = apart(*corners)
+        openings.append(apart(above, below) / np.where(width > 0, width, np.nan))
+    return np.stack(openings, -1)
 
 
 def face_sizes(true, boxes):
