@@ -46,7 +46,7 @@ def close_eyes(find_faces, path, spread):
         raise UserError("no face found")
     side, face = max(sized, key=lambda row: row[0])
     if side < MIN_SIDE:
-        raise UserError(f"the face has {side:.0f} pixels across, fewer than {MIN_SIDE}")
+        raise UserError(f"the face is {side:.0f} pixels wide, fewer than {MIN_SIDE}")
     if (moved := face.spread.mean() / side) > spread:
         raise UserError(f"the points are not sure: their spread is {moved:.1%} of the face's width")
     points = face.points.copy()
