@@ -32,7 +32,6 @@ from landmark.detectors import load_detector
 from landmark.evaluation import (
     PROTOCOL,
     SHAKES,
-    SHUT,
     compare_openings,
     detect_points,
     measure_groups,
@@ -89,17 +88,6 @@ def draw_worst(truth, worst):
         for points, colour in ((truth.points[numbers], GREEN), (np.array(predicted), RED))
     ]
     return cv2.imencode(".png", contact_sheet(np.array(crops), drawn))[1].tobytes()
-
-
-def print_openings(results):
-    """Prints a line each for eyes and mouth, from what compare_openings returns."""
-    for name, measures in results.items():
-        words = [f"off by {measures['off']:.3f}"] if "off" in measures else []
-        for group in [group for group in ("closed", "open", "others") if group in measures]:
-            faces, median, below = measures[group].values()
-            words.append(f"{faces} {group}: median {median:.3f}, {below:.1%} below {SHUT}")
-        words += [f"area under the ROC curve {measures['auc']:.4f}"] if "auc" in measures else []
-        print(f"{name:12}{'; '.join(words) or 'not known'}")
 
 
 def measure_detected(find_faces, prediction, truth, annotations):
@@ -171,8 +159,9 @@ def main():
         for name, off in measure_poses(prediction.points, truth, annotations).items() if annotations else ():
             print(f"{name:12}pose off by {off[0]:.1f} degrees in yaw, {off[1]:.1f} in pitch, {off[2]:.1f} in roll")
             groups[name]["pose_off"] = off
-        print_openings(openings := compare_openings(prediction.points, truth.points))
-        groups |= openings
+        for name, measures in compare_openings(prediction.points, truth.points).items():
+            print(f"{name:12}{', '.join(f'{key} {number:.4g}' for key, number in measures.items())}")
+            groups[name] = measures
     if args.output:
         curves = draw_curves({path: prediction.errors for path, prediction in predictions.items()})
         table = json.dumps({"protocol": PROTOCOL, "results": results}, indent=2).encode()

@@ -13,9 +13,9 @@ pictures, or the .csv beside the drawn video, has a line for each face: the name
 frame, from 0; the second in the video at which it is shown; the number of the face; the points, x0 y0 ... x67 y67 in
 pixels of the picture; yaw (to the picture's left), pitch (up) and roll (clockwise) in degrees; the score, 0 to 1, that
 it is a face; spread0 ... spread67, how far apart two crops put each point, in pixels; width and height of the picture;
-eye_open_right, eye_open_left (the person's) and mouth_open, 0 for shut: the mean gap of the lids, or of the inner lips,
-over the distance of their corners. For an eye it is the eye aspect ratio of Soukupova and Cech (2016),
-(|p37 - p41| + |p38 - p40|) / (2 |p36 - p39|), near 0.3 when open (measure_openings in landmark/points.py).
+eye_open_right, eye_open_left (the person's) and mouth_open, 0 when shut: the mean gap of the lids, or inner lips, over
+the distance of their corners; for an eye this is the eye aspect ratio (|p37 - p41| + |p38 - p40|) / (2 |p36 - p39|) of
+Soukupova and Cech (2016), near 0.3 when open (landmark/README.md, "Measures").
 Pictures are turned upright as their EXIF orientation says, and so are the points; prepare_tfrecords.py knows. A picture
 or frame without a face has a line with none of these. The .json (--json) is a list of
 
@@ -64,7 +64,7 @@ from landmark.graphs import load_graph
 from landmark.inference import MIN_SCORE, FaceFinder, FaceTracker, default_model, find_on_crop
 from landmark.outputs import Outputs
 from landmark.pictures import read_picture
-from landmark.points import LANDMARKS, OPENINGS, draw_landmarks
+from landmark.points import LANDMARKS, OPENINGS, draw_landmarks, measure_openings
 from landmark.pose import Pose, draw_axes
 from landmark.runtimes import check_model, loader_for, run_session
 from landmark.video import Video, write_video
@@ -92,7 +92,8 @@ def write_points(outputs, paths):
             shown = None if shown is None else round(shown, 4)
             for face in faces:
                 points, spread = ([f"{number:.2f}" for number in row.ravel()] for row in (face.points, face.spread))
-                numbers = [*points, *_angles(face), f"{face.score:.2f}", *spread, *size, *_openings(face)]
+                angles, openings = _rounded(face.pose, 2), _rounded(measure_openings(face.points), 4)
+                numbers = [*points, *angles, f"{face.score:.2f}", *spread, *size, *openings]
                 rows.writerow([picture, shown, face.number, *numbers])
             if not faces:
                 rows.writerow([picture, shown, None, *[None] * len(COLUMNS)])
@@ -105,12 +106,8 @@ def write_points(outputs, paths):
             partial.write_text(json.dumps(entries, indent=1), "utf-8", "surrogateescape")
 
 
-def _angles(face):
-    return [None if math.isnan(angle) else round(angle, 2) for angle in face.pose]
-
-
-def _openings(face):
-    return [None if math.isnan(ratio) else round(ratio, 4) for ratio in (*face.eye_open, face.mouth_open)]
+def _rounded(numbers, digits):
+    return [None if math.isnan(number) else round(number, digits) for number in numbers]
 
 
 def _describe(face):
@@ -119,10 +116,10 @@ def _describe(face):
         "face": face.number,
         "box": face.box.round(2).tolist(),
         "points": face.points.round(2).tolist(),
-        **dict(zip(Pose._fields, _angles(face), strict=True)),
+        **dict(zip(Pose._fields, _rounded(face.pose, 2), strict=True)),
         "score": round(face.score, 2),
         "spread": face.spread.round(2).tolist(),
-        **dict(zip(OPENINGS, _openings(face), strict=True)),
+        **dict(zip(OPENINGS, _rounded(measure_openings(face.points), 4), strict=True)),
         "milliseconds": round(face.milliseconds, 2),
     }
 

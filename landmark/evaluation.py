@@ -26,6 +26,7 @@ from landmark.points import (
     crop_face,
     face_sizes,
     match_box,
+    mean_gap,
     measure_faces,
     measure_openings,
     nme,
@@ -47,8 +48,7 @@ PROTOCOL = (
     " nme_inner: points 17 to 67 over the box; yaw: Pose_Para of the MAT file, else estimated from the true points;"
     " pose: Pose_Para, against the pose estimated from the predicted points;"
     f" eyes closed, mouth open: lids, or lips, less than {CLOSED:.0%}, or more than {OPEN:.0%}, of |p27 - p33| apart;"
-    " eye_open, mouth_open: measure_openings (the eye aspect ratio, and the same of the inner lips), how far it is off,"
-    " and the area under the ROC curve for telling these faces from the others by it;"
+    f" eye_open (eye aspect ratio), mouth_open: for telling these faces from the others; below: less than {SHUT};"
     f" shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES} draws a face."
 )
 
@@ -221,35 +221,31 @@ def measure_groups(prediction, truth):
 
 
 def compare_openings(predicted, true):
-    """How well predicted points tell how far eyes and mouth are open; float64 [N, 68, 2] both: see measure_openings.
+    """How well predicted points, float64 [N, 68, 2], tell how far eyes (mean of both) and mouth are open.
 
-    Returns: dict of "eye_open" (mean of both eyes) and "mouth_open" to a dict: faces; off, the mean absolute error;
-        "closed" or "open", that group of measure_groups, and "others": faces, the predicted median, and below, the
-        fraction under SHUT; auc, the area under the ROC curve for telling the two apart. What has no face is left out.
+    Returns: dict of "eye_open" and "mouth_open", if any face has these labels, to a dict: error, the mean absolute one;
+        for the faces of the group "closed" or "open" of measure_groups, and the others, if there are any, their number,
+        predicted median and fraction below SHUT; roc_auc, the area under the ROC curve for telling the two apart.
     """
-    ratios = [np.stack([found[:, :2].mean(1), found[:, 2]]) for found in map(measure_openings, (predicted, true))]
+    found, known = measure_openings(predicted), measure_openings(true)
     lids, lips = measure_gaps(true)
+    rows = ([0, 1], "eye_open", "closed", lids < CLOSED), ([2], "mouth_open", "open", lips > OPEN)
     results = {}
-    groups = ("eye_open", "closed", lids < CLOSED), ("mouth_open", "open", lips > OPEN)
-    for found, known, (name, group, chosen) in zip(*ratios, groups, strict=True):
-        usable = np.isfinite(found) & np.isfinite(known)
-        results[name] = measures = {"faces": int(usable.sum())}
-        if usable.any():
-            measures["off"] = float(np.abs(found - known)[usable].mean())
-        parts = {group: found[usable & chosen], "others": found[usable & ~chosen]}
-        for part, values in parts.items():
+    for columns, name, group, chosen in rows:
+        ratios, error = found[:, columns].mean(1), np.abs(found - known)[:, columns].mean(1)
+        usable = np.isfinite(error)
+        if not usable.any():
+            continue
+        results[name] = measures = {"error": float(error[usable].mean())}
+        some, others = ratios[usable & chosen], np.sort(ratios[usable & ~chosen])
+        for part, values in (group, some), ("others", others):
             if len(values):
-                below = float((values < SHUT).mean())
-                measures[part] = {"faces": len(values), "median": float(np.median(values)), "below": below}
-        if all(map(len, parts.values())):
-            measures["auc"] = rank_auc(*[*parts.values()][:: 1 if group == "closed" else -1])
+                median, below = float(np.median(values)), float((values < SHUT).mean())
+                measures |= {part: len(values), f"{part}_median": median, f"{part}_below": below}
+        if len(some) and len(others):  # how often one of some is above one of the others; ties count half
+            above = np.mean([np.searchsorted(others, some, side) for side in ("left", "right")]) / len(others)
+            measures["roc_auc"] = float(above if group == "open" else 1 - above)
     return results
-
-
-def rank_auc(low, high):
-    """Area under the ROC curve: how often a number of `low`, float [N], is below one of `high` [M]; ties count half."""
-    high = np.sort(high)
-    return float(1 - (np.searchsorted(high, low) + np.searchsorted(high, low, "right")).mean() / 2 / len(high))
 
 
 def measure_poses(points, truth, annotations):
@@ -267,9 +263,6 @@ def measure_poses(points, truth, annotations):
 def measure_gaps(points):
     """How far apart the lids (mean of both eyes) and the lips of points [N, 68, 2] are, float [N] each, over the length
     of the nose, which turns as they do."""
-
-    def apart(above, below):
-        return np.linalg.norm(points[:, above] - points[:, below], axis=-1).mean(-1)
-
-    nose = apart([27], [33])
-    return apart([37, 38, 43, 44], [41, 40, 47, 46]) / nose, apart([61, 62, 63], [67, 66, 65]) / nose
+    nose = mean_gap(points, [27], [33])
+    lids = mean_gap(points, [37, 38, 43, 44], [41, 40, 47, 46])
+    return lids / nose, mean_gap(points, [61, 62, 63], [67, 66, 65]) / nose
