@@ -32,6 +32,7 @@ from landmark.detectors import load_detector
 from landmark.evaluation import (
     PROTOCOL,
     SHAKES,
+    compare_openings,
     detect_points,
     measure_groups,
     measure_poses,
@@ -158,6 +159,9 @@ def main():
         for name, off in measure_poses(prediction.points, truth, annotations).items() if annotations else ():
             print(f"{name:12}pose off by {off[0]:.1f} degrees in yaw, {off[1]:.1f} in pitch, {off[2]:.1f} in roll")
             groups[name]["pose_off"] = off
+        for name, measures in compare_openings(prediction.points, truth.points).items():
+            print(f"{name:12}{', '.join(f'{key} {number:.4g}' for key, number in measures.items())}")
+            groups[name] = measures
     if args.output:
         curves = draw_curves({path: prediction.errors for path, prediction in predictions.items()})
         table = json.dumps({"protocol": PROTOCOL, "results": results}, indent=2).encode()

@@ -12,13 +12,17 @@ Without --detect each picture is taken as a face crop (landmark/README.md, "The 
 pictures, or the .csv beside the drawn video, has a line for each face: the name of the picture, or the number of the
 frame, from 0; the second in the video at which it is shown; the number of the face; the points, x0 y0 ... x67 y67 in
 pixels of the picture; yaw (to the picture's left), pitch (up) and roll (clockwise) in degrees; the score, 0 to 1, that
-it is a face; spread0 ... spread67, how far apart two crops put each point, in pixels; width and height of the picture.
+it is a face; spread0 ... spread67, how far apart two crops put each point, in pixels; width and height of the picture;
+eye_open_right, eye_open_left (the person's) and mouth_open, 0 when shut: the mean gap of the lids, or inner lips, over
+the distance of their corners; for an eye this is the eye aspect ratio (|p37 - p41| + |p38 - p40|) / (2 |p36 - p39|) of
+Soukupova and Cech (2016), near 0.3 when open (landmark/README.md, "Measures").
 Pictures are turned upright as their EXIF orientation says, and so are the points; prepare_tfrecords.py knows. A picture
 or frame without a face has a line with none of these. The .json (--json) is a list of
 
     {"picture": name, "seconds": in the video, null of pictures, "milliseconds": all that was done on it,
      "faces": [{"face": number, "box": [[x, y], 4 of them], "points": [[x, y], 68 of them],
                 "yaw": degrees, "pitch": degrees, "roll": degrees, "score": 0 to 1, "spread": [pixels, 68 of them],
+                "eye_open_right": ratio, "eye_open_left": ratio, "mouth_open": ratio,
                 "milliseconds": for its points}]}
 
 The box is the face's crop: its corners at the face's top left, top right, bottom right and bottom left.
@@ -60,13 +64,14 @@ from landmark.graphs import load_graph
 from landmark.inference import MIN_SCORE, FaceFinder, FaceTracker, default_model, find_on_crop
 from landmark.outputs import Outputs
 from landmark.pictures import read_picture
-from landmark.points import LANDMARKS, draw_landmarks
+from landmark.points import LANDMARKS, OPENINGS, draw_landmarks, measure_openings
 from landmark.pose import Pose, draw_axes
 from landmark.runtimes import check_model, loader_for, run_session
 from landmark.video import Video, write_video
 
 MAX_NAMES = 10  # on a line
 COLUMNS = [*POINT_COLUMNS, *Pose._fields, "score", *(f"spread{i}" for i in range(LANDMARKS)), "width", "height"]
+COLUMNS += OPENINGS
 
 
 @contextlib.contextmanager
@@ -87,9 +92,9 @@ def write_points(outputs, paths):
             shown = None if shown is None else round(shown, 4)
             for face in faces:
                 points, spread = ([f"{number:.2f}" for number in row.ravel()] for row in (face.points, face.spread))
-                rows.writerow(
-                    [picture, shown, face.number, *points, *_angles(face), f"{face.score:.2f}", *spread, *size]
-                )
+                angles, openings = _rounded(face.pose, 2), _rounded(measure_openings(face.points), 4)
+                numbers = [*points, *angles, f"{face.score:.2f}", *spread, *size, *openings]
+                rows.writerow([picture, shown, face.number, *numbers])
             if not faces:
                 rows.writerow([picture, shown, None, *[None] * len(COLUMNS)])
             if paths[1:]:
@@ -101,8 +106,8 @@ def write_points(outputs, paths):
             partial.write_text(json.dumps(entries, indent=1), "utf-8", "surrogateescape")
 
 
-def _angles(face):
-    return [None if math.isnan(angle) else round(angle, 2) for angle in face.pose]
+def _rounded(numbers, digits):
+    return [None if math.isnan(number) else round(number, digits) for number in numbers]
 
 
 def _describe(face):
@@ -111,9 +116,10 @@ def _describe(face):
         "face": face.number,
         "box": face.box.round(2).tolist(),
         "points": face.points.round(2).tolist(),
-        **dict(zip(Pose._fields, _angles(face), strict=True)),
+        **dict(zip(Pose._fields, _rounded(face.pose, 2), strict=True)),
         "score": round(face.score, 2),
         "spread": face.spread.round(2).tolist(),
+        **dict(zip(OPENINGS, _rounded(measure_openings(face.points), 4), strict=True)),
         "milliseconds": round(face.milliseconds, 2),
     }
 

@@ -158,7 +158,11 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     last, best = (find_whole(models, name) if cluster.is_first else None for name in (LAST, BEST))
     run = describe_run(recipe, network, manifest, steps, batch_size, seed)
     files = f"{len(train_paths)} files, {sum(manifest.sizes.values())} bytes, list {manifest.fingerprint}"
-    start = cluster.agree(run | {"records": files}, step_of(last) if last else 0)
+    ramp = 0 if init else recipe.augment_ramp_steps  # a checkpoint has its features already
+    if last:  # a run that continues keeps its own
+        ramp = read_run(last).get("augment_ramp_steps", ramp)
+    start, ramp = cluster.agree(run | {"records": files}, [step_of(last) if last else 0, ramp])
+    recipe, run = recipe._replace(augment_ramp_steps=ramp), run | {"augment_ramp_steps": ramp}
     if start >= steps:
         print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps continues from there")
         return None

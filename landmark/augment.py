@@ -10,9 +10,9 @@ from landmark.points import IMAGE_SIZE, JAW, LANDMARKS, MIRROR, WHOLE_CROP, crop
 def augment_batch(recipe, seed, step, images, labels, boxes, photos):
     """Augments the faces of one batch, the same for the same seed and step.
 
-    recipe: Recipe; rotation, jitter and light reach full strength at step augment_ramp_steps.
+    recipe: Recipe; rotation, jitter and light reach full strength at step augment_ramp_steps (0: at once).
     seed: int.
-    step: int, of the training; at 0 faces are mirrored and nothing else.
+    step: int, of the training; at 0, if there is a ramp, faces are mirrored and nothing else.
     images: [N] bytes, the crop of each record, used if the record has no readable photo.
     labels: float32 [N, 136], NaN for a point without a label.
     boxes: int64 [N, 4], x_min y_min x_max y_max in pixels of the photo.
@@ -20,7 +20,7 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
     Returns: (crops uint8 [N, 128, 128, 3], labels float32 [N, 136]).
     """
     rng = np.random.default_rng([seed, step])
-    strength = min(1, step / recipe.augment_ramp_steps)
+    strength = min(1, step / recipe.augment_ramp_steps) if recipe.augment_ramp_steps else 1
     crops = []
     for i, (image, photo) in enumerate(zip(images, photos, strict=True)):
         picture, box = decode_picture(photo) if photo else None, boxes[i]

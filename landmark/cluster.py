@@ -48,7 +48,7 @@ class Cluster:
         return paths[self.index :: self.tasks]
 
     def agree(self, run, start):
-        """Checks that all tasks were started with the same `run`, a dict; returns the first task's `start`, an int."""
+        """Checks that all tasks were started with the same `run`, a dict; returns the first task's `start`, as JSON."""
         if self.tasks == 1:
             return start
         with tf.Graph().as_default(), task_session(self._addresses, self.index) as session:

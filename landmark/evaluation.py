@@ -26,7 +26,9 @@ from landmark.points import (
     crop_face,
     face_sizes,
     match_box,
+    mean_gap,
     measure_faces,
+    measure_openings,
     nme,
     to_crop,
     to_photo,
@@ -39,12 +41,14 @@ SHAKES, SHAKE = 5, 0.05  # jittered crops a face; standard deviation of each sid
 # Gaps over the length of the nose. The lids of half of all faces are within 1% of 15.5% apart at any yaw;
 # 2% of the faces are under CLOSED, and one in eight over OPEN.
 CLOSED, OPEN = 0.06, 0.35
+SHUT = 0.12  # eye aspect ratio below which an eye is taken for closed
 PROTOCOL = (
     "Protocol: face crops cut around the true points; errors in pixels of the photo over |p36 - p45| (inter-ocular) or"
     f" sqrt(w h) of the points' box; failure above, AUC up to {LIMIT:.0%} inter-ocular and {BOX_LIMIT:.0%} box;"
     " nme_inner: points 17 to 67 over the box; yaw: Pose_Para of the MAT file, else estimated from the true points;"
     " pose: Pose_Para, against the pose estimated from the predicted points;"
     f" eyes closed, mouth open: lids, or lips, less than {CLOSED:.0%}, or more than {OPEN:.0%}, of |p27 - p33| apart;"
+    f" eye_open (eye aspect ratio), mouth_open: for telling these faces from the others; below: less than {SHUT};"
     f" shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES} draws a face."
 )
 
@@ -216,6 +220,34 @@ def measure_groups(prediction, truth):
     return results | {"shaken": measure_faces(prediction.shaken)}
 
 
+def compare_openings(predicted, true):
+    """How well predicted points, float64 [N, 68, 2], tell how far eyes (mean of both) and mouth are open.
+
+    Returns: dict of "eye_open" and "mouth_open", if any face has these labels, to a dict: error, the mean absolute one;
+        for the faces of the group "closed" or "open" of measure_groups, and the others, if there are any, their number,
+        predicted median and fraction below SHUT; roc_auc, the area under the ROC curve for telling the two apart.
+    """
+    found, known = measure_openings(predicted), measure_openings(true)
+    lids, lips = measure_gaps(true)
+    rows = ([0, 1], "eye_open", "closed", lids < CLOSED), ([2], "mouth_open", "open", lips > OPEN)
+    results = {}
+    for columns, name, group, chosen in rows:
+        ratios, error = found[:, columns].mean(1), np.abs(found - known)[:, columns].mean(1)
+        usable = np.isfinite(error)
+        if not usable.any():
+            continue
+        results[name] = measures = {"error": float(error[usable].mean())}
+        some, others = ratios[usable & chosen], np.sort(ratios[usable & ~chosen])
+        for part, values in (group, some), ("others", others):
+            if len(values):
+                median, below = float(np.median(values)), float((values < SHUT).mean())
+                measures |= {part: len(values), f"{part}_median": median, f"{part}_below": below}
+        if len(some) and len(others):  # how often one of some is above one of the others; ties count half
+            above = np.mean([np.searchsorted(others, some, side) for side in ("left", "right")]) / len(others)
+            measures["roc_auc"] = float(above if group == "open" else 1 - above)
+    return results
+
+
 def measure_poses(points, truth, annotations):
     """How far the poses of predicted points, float64 [N, 68, 2], are off those that MAT files give.
 
@@ -231,9 +263,6 @@ def measure_poses(points, truth, annotations):
 def measure_gaps(points):
     """How far apart the lids (mean of both eyes) and the lips of points [N, 68, 2] are, float [N] each, over the length
     of the nose, which turns as they do."""
-
-    def apart(above, below):
-        return np.linalg.norm(points[:, above] - points[:, below], axis=-1).mean(-1)
-
-    nose = apart([27], [33])
-    return apart([37, 38, 43, 44], [41, 40, 47, 46]) / nose, apart([61, 62, 63], [67, 66, 65]) / nose
+    nose = mean_gap(points, [27], [33])
+    lids = mean_gap(points, [37, 38, 43, 44], [41, 40, 47, 46])
+    return lids / nose, mean_gap(points, [61, 62, 63], [67, 66, 65]) / nose

@@ -19,6 +19,7 @@ from landmark.points import (
     cut_upright,
     from_corners,
     match_box,
+    measure_openings,
     pixel_matrix,
     to_photo,
     upright_box,
@@ -43,11 +44,18 @@ SEARCH = 30  # frames for which a lost face is looked for while others are follo
 # One Euro filter, in frames and sides of the face's box; data/README.md has its effect on noise and lag.
 SLOWEST, OPENING, SPEED_SHARE = 0.02, 20, 0.2
 
-# A face in a picture. number: int, from 0, the same for as long as the face is followed; box: float64 [4, 2], the
-# corners of its crop at the face's top left, top right, bottom right and bottom left; points: float64 [68, 2]; spread:
-# float64 [68], how far apart two crops put each point; these in pixels of the picture. score: 0..1, that it is a face;
-# pose: Pose; milliseconds: float, time spent on its points.
-Face = namedtuple("Face", "number box points spread score pose milliseconds")
+
+class Face(namedtuple("Face", "number box points spread score pose milliseconds")):
+    """A face in a picture. number: int, from 0, the same for as long as the face is followed; box: float64 [4, 2], the
+    corners of its crop at the face's top left, top right, bottom right and bottom left; points: float64 [68, 2];
+    spread: float64 [68], how far apart two crops put each point; these in pixels of the picture. score: 0..1, that it
+    is a face; pose: Pose; milliseconds: float, time spent on its points. eye_open: (right, left), the person's, floats,
+    and mouth_open: float, see measure_openings."""
+
+    __slots__ = ()
+    eye_open = property(lambda face: tuple(measure_openings(face.points)[:2].tolist()))
+    mouth_open = property(lambda face: float(measure_openings(face.points)[2]))
+
 
 # A face that is followed. points: as found in the frame before, float64 [68, 2]; steady: the same, filtered; speed:
 # float64 [68, 2], sides of its box a frame.

@@ -20,6 +20,12 @@ PARTS = {
     "eyes": [[*range(36, 42), 36], [*range(42, 48), 42]],
     "mouth": [[*range(48, 60), 48], [*range(60, 68), 60]],
 }
+# What opens: the points of the upper lid and those below them, and the two corners.
+OPENINGS = {
+    "eye_open_right": (([37, 38], [41, 40]), ([36], [39])),
+    "eye_open_left": (([43, 44], [47, 46]), ([42], [45])),
+    "mouth_open": (([61, 62, 63], [67, 66, 65]), ([60], [64])),
+}
 # The landmark that each becomes in the mirror.
 MIRROR = [
     *range(16, -1, -1),  # jaw
@@ -207,6 +213,22 @@ def contact_sheet(crops, points, zoom=2):
 
 
 # The measures
+
+
+def mean_gap(points, these, those):
+    """The mean distance, float [...], between some of the points [..., 68, 2] and as many others, lists of indices."""
+    return np.linalg.norm(points[..., these, :] - points[..., those, :], axis=-1).mean(-1)
+
+
+def measure_openings(points):
+    """How far the person's right eye, left eye and mouth are open: the mean gap of lids, or inner lips, over the
+    distance of the corners. For an eye, (|p37 - p41| + |p38 - p40|) / (2 |p36 - p39|), it is the eye aspect ratio of
+    Soukupova and Cech (Real-Time Eye Blink Detection using Facial Landmarks, CVWW 2016), near 0.3 when open.
+
+    points: float [..., 68, 2]. Returns: float [..., 3], as OPENINGS; NaN if a point is missing or the corners are one.
+    """
+    pairs = [(mean_gap(points, *lids), mean_gap(points, *corners)) for lids, corners in OPENINGS.values()]
+    return np.stack([gap / np.where(width > 0, width, np.nan) for gap, width in pairs], -1)
 
 
 def face_sizes(true, boxes):

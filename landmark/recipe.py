@@ -30,7 +30,8 @@ CHOICES = [
     ("frontal_share", 0.5, 0),  # minimum fraction of training faces within 30 degrees of yaw, however few there are
     # Augmentation
     ("augment", True, False),  # whether every crop is cut anew from its photo
-    ("augment_ramp_steps", 1000, 1),  # in which all of it but mirroring grows: the first features form sooner
+    # In which all of it but mirroring grows: the first features form sooner. With --init there is no ramp.
+    ("augment_ramp_steps", 1000, 1),
     ("rotation_std", 12, 0),  # degrees, standard deviation of the roll that is added
     ("box_jitter", 0.05, 0),  # standard deviation of each side of the box, in sides of the crop
     # Labels lie this far to the right, in widths of the face, and in mirrored faces to the left; mirroring corrects it.

@@ -16,6 +16,7 @@ from landmark.evaluation import (
     WORST,
     GroundTruth,
     Prediction,
+    compare_openings,
     measure_gaps,
     measure_groups,
     measure_poses,
@@ -78,7 +79,11 @@ def test_results_equal_an_independent_computation(output, records, read_records,
 
 def test_the_same_numbers_are_printed_and_written(output):
     folder, printed = output
-    for name, measures in next(iter(json.loads((folder / "results.json").read_text())["results"].values())).items():
+    results = next(iter(json.loads((folder / "results.json").read_text())["results"].values()))
+    for name in "eye_open", "mouth_open":
+        line = next(line for line in printed.splitlines() if line[:12].rstrip() == name)
+        assert all(f" {key} {number:.4g}" in line for key, number in results.pop(name).items()) and "error" in line
+    for name, measures in results.items():
         line = next(line for line in printed.splitlines() if line[:12].rstrip() == name)
         assert f"{measures['nme_box']:.2%}" in line and f" {measures['faces']} " in line
     assert "Protocol:" in printed
@@ -201,6 +206,37 @@ def test_groups_by_yaw_and_expression_hold_the_faces_they_say(make):
     assert results["yaws"]["nme_box"] == pytest.approx(errors.box.mean())
     assert results["all"]["nme_mean"] == pytest.approx(np.delete(errors.inter_ocular, 3).mean())
     np.testing.assert_allclose(errors.box[-10:], errors.inner[-10:])  # points without a label do not count
+
+
+def test_eyes_and_mouths_are_told_apart_by_how_far_they_are_open(make):
+    true = np.tile(make.points(0), [40, 1, 1])
+    true[:, 27], true[:, 33] = (200, 100), (200, 190)
+    for corners, lids in ((36, 39), ((37, 41), (38, 40))), ((42, 45), ((43, 47), (44, 46))):
+        true[:, corners] = [[0, 0], [20, 0]]
+        for above, below in lids:
+            true[:, above], true[:, below] = (5, 0), (5, 6)
+            true[:10, below] = 5, 0
+    true[:, [60, 64]] = [[0, 0], [100, 0]]
+    for above, below in (61, 67), (62, 66), (63, 65):
+        true[:, above], true[:, below] = (5, 0), (5, 10)
+        true[30:, below] = 5, 40
+    predicted = true.copy()
+    for below in 41, 40, 47, 46:
+        predicted[:8, below, 1] = 2  # ratio 0.1
+        predicted[8:12, below, 1] = 4  # 0.2: two closed eyes and two open ones
+    predicted[39, [67, 66, 65], 1] = 5  # one open mouth below all others
+    results = compare_openings(predicted, true)
+    eyes, mouth = results["eye_open"], results["mouth_open"]
+    assert eyes["error"] == pytest.approx((8 * 0.1 + 2 * 0.2 + 2 * 0.1) / 40)
+    assert eyes["closed"] == 10 and eyes["closed_median"] == pytest.approx(0.1) and eyes["closed_below"] == 0.8
+    assert eyes["others"] == 30 and eyes["others_median"] == pytest.approx(0.3) and eyes["others_below"] == 0
+    assert eyes["roc_auc"] == pytest.approx(1 - 0.5 * (2 * 2) / (10 * 30))
+    assert mouth["open"] == 10 and mouth["others_median"] == pytest.approx(0.1) and mouth["others_below"] == 1
+    assert mouth["roc_auc"] == pytest.approx(0.9) and mouth["error"] == pytest.approx(0.35 / 40)
+    true[:5, 37] = np.nan
+    assert compare_openings(predicted, true)["eye_open"]["closed"] == 5
+    true[:, 37] = true[:, 61] = np.nan
+    assert compare_openings(predicted, true) == {}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from landmark.inference import FaceFinder
 from landmark.runtimes import load_session
 
 PYTHON = sorted(path.name for path in (REPO / "examples").glob("*.py"))
-OF_CROPS = [name for name in PYTHON if name not in ("load_model.py", "follow_video.py")]
+OF_CROPS = [name for name in PYTHON if name not in ("load_model.py", "follow_video.py", "blinks.py")]
 OPENCV_5 = "import runpy, sys; sys.path.insert(0, sys.argv[1]); import cv2; assert cv2.__version__[0] == '5'"
 
 
@@ -42,15 +42,15 @@ def clone(once):
 
 @pytest.fixture
 def execute(clone, tmp_path, run, monkeypatch):
-    """execute(name): runs a program of examples/ in the clone, without TensorFlow unless it names TensorFlow itself."""
+    """execute(name, *arguments): runs a program of examples/ in the clone, without TensorFlow unless it names that."""
 
-    def execute(name):
+    def execute(name, *arguments):
         paths = [str(clone)]  # as its documentation says
         if "tensorflow" not in (clone / "examples" / name).read_text():
             (tmp_path / "tensorflow.py").write_text("raise ImportError('TensorFlow is not installed')\n")
             paths.insert(0, str(tmp_path))
         monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", os.pathsep.join(paths))
-        done = run(Path("examples", name), cwd=clone)
+        done = run(Path("examples", name), *arguments, cwd=clone)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -89,6 +89,21 @@ def test_the_program_of_a_video_follows_one_face(execute):
     assert (
         numbers.tolist() == [0, 0, 0] and (np.diff(x) < -1).all() and np.ptp(y) < 4
     )  # each frame is cut 8 pixels more
+
+
+def test_the_program_of_blinks_counts_those_of_a_rendered_face(execute, tmp_path):
+    """The face moves a little, as people do, and the pictures have noise."""
+    pictures = {name: cv2.imread(str(REPO / "tests" / "blink" / f"{name}.jpg")) for name in ("open", "half", "shut")}
+    blink = ["half", "shut", "shut", "shut", "half"]
+    names = ["open"] * 12 + [*blink, *["open"] * 12] * 3 + ["half"] + ["open"] * 6  # half is none
+    video = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (240, 240))
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(names):
+        moved = np.float32([[1, 0, 3 * np.sin(i / 5)], [0, 1, 2 * np.cos(i / 7)]])
+        frame = cv2.warpAffine(pictures[name], moved, (240, 240), borderMode=cv2.BORDER_REPLICATE)
+        video.write(np.clip(frame + rng.normal(0, 3, frame.shape), 0, 255).astype(np.uint8))
+    video.release()
+    assert execute("blinks.py", tmp_path / "clip.mp4").splitlines() == ["blink 1", "blink 2", "blink 3"]
 
 
 def test_opencv_5(clone, run, request):

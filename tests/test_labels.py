@@ -44,7 +44,13 @@ TO_STORED = {
     7: (TURNS.TRANSVERSE, lambda x, y: (HEIGHT - 1 - y, WIDTH - 1 - x)),
     8: (TURNS.ROTATE_270, lambda x, y: (HEIGHT - 1 - y, x)),
 }
-TEST_PB = {"face": 0, "yaw": 1.5, "score": 0.9, "spread0": 0.1}  # some columns that test_pb.py writes
+TEST_PB = {
+    "face": 0,
+    "yaw": 1.5,
+    "score": 0.9,
+    "spread0": 0.1,
+    "mouth_open": 0.1,
+}  # some columns that test_pb.py writes
 SIZE = {"width": WIDTH, "height": HEIGHT}
 
 

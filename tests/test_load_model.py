@@ -104,6 +104,9 @@ def test_a_face_has_what_the_documentation_says():
     inside = (face.points - face.box[0]) @ (face.box[[1, 3]] - face.box[0]).T
     shares = inside / np.square(face.box[[1, 3]] - face.box[0]).sum(1)
     assert shares.min() > -0.02 and shares.max() < 1.02
+    right, left = face.eye_open
+    assert 0.2 < right < 0.45 and 0.2 < left < 0.45 and 0 < face.mouth_open < 0.5  # open eyes, and a smile
+    assert face._replace(points=face.points[:, ::-1]).eye_open == pytest.approx((right, left))
     assert 0 < face.spread.mean() < 0.02 * np.linalg.norm(face.box[1] - face.box[0])
 
 

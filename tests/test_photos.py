@@ -19,7 +19,7 @@ from landmark.annotations import find_annotations, split_faces
 from landmark.detectors import YUNET_URL, load_detector
 from landmark.errors import UserError
 from landmark.inference import FaceFinder, FaceTracker, find_landmarks, find_on_crop, refine_face, turn_picture
-from landmark.points import box_corners, turn_back
+from landmark.points import OPENINGS, box_corners, measure_openings, turn_back
 from landmark.pose import estimate_tilt
 from landmark.runtimes import load_session
 
@@ -146,6 +146,10 @@ def test_plain_crops_write_json_too(tmp_path):
     (face,) = entry["faces"]
     assert entry["picture"] == name == "a.png" and face["box"][2] == [ASTRONAUT.shape[1], ASTRONAUT.shape[0]]
     np.testing.assert_array_equal(face["points"], points)
+    with (output / "points.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    for key, ratio in zip(OPENINGS, measure_openings(points), strict=True):
+        assert float(row[key]) == face[key] == pytest.approx(ratio, abs=0.002)  # points have 2 decimals
 
 
 def test_a_detector_that_cannot_be_read_is_one_line(tmp_path, says, stop):

@@ -2,7 +2,18 @@ import numpy as np
 import pytest
 from conftest import spec_box, spec_crop
 
-from landmark.points import MIRROR, crop_box, crop_face, face_box, measure_faces, nme, to_crop, to_photo
+from landmark.points import (
+    MIRROR,
+    OPENINGS,
+    crop_box,
+    crop_face,
+    face_box,
+    measure_faces,
+    measure_openings,
+    nme,
+    to_crop,
+    to_photo,
+)
 
 
 def test_crop_box_cuts_toward_zero_and_widens_in_the_order_of_the_spec():
@@ -94,3 +105,18 @@ def test_failure_rate_and_auc_by_hand():
     assert measures["auc"] == pytest.approx((0.25 * 2 + 0.5 * 2 + 0.75 * 4) / 8)
     assert measures["nme_box"] == pytest.approx(0.045)
     assert measures["failure_rate_box"] == 0.25
+
+
+def test_openings_by_hand():
+    points = np.random.default_rng(0).uniform(0, 100, [2, 68, 2])
+    points[0, 36:42] = (0, 0), (1, -2), (3, -1), (4, 0), (3, 2), (1, 1)  # gaps 3 and 3 over a width of 4
+    points[0, 42:48] = (9, 5), (9, 5), (10, 5), (11, 5), (10, 5), (9, 5)
+    points[0, 60:68] = (0, 0), (1, 1), (2, 3), (3, 2), (6, 8), (3, 4), (2, 6), (1, 2)  # gaps 1, 3 and 2 over 10
+    np.testing.assert_allclose(measure_openings(points)[0], [0.75, 0, 0.2])
+    np.testing.assert_allclose(measure_openings(points[1]), measure_openings(points)[1])
+    mirrored = measure_openings(points[:, MIRROR] * [-1, 1])
+    np.testing.assert_allclose(mirrored, measure_openings(points)[:, [1, 0, 2]])
+    points[0, 39] = points[0, 36]
+    points[0, 62] = np.nan
+    np.testing.assert_array_equal(measure_openings(points)[0], [np.nan, 0, np.nan])
+    assert [*OPENINGS] == ["eye_open_right", "eye_open_left", "mouth_open"]

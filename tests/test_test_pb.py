@@ -39,7 +39,8 @@ def points(drawn):
     with (drawn[1] / "points.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     assert header[:139] == ["picture", "seconds", "face", *(f"{axis}{i}" for i in range(68) for axis in "xy")]
-    assert header[139:] == ["yaw", "pitch", "roll", "score", *(f"spread{i}" for i in range(68)), "width", "height"]
+    assert header[139:213] == ["yaw", "pitch", "roll", "score", *(f"spread{i}" for i in range(68)), "width", "height"]
+    assert header[213:] == ["eye_open_right", "eye_open_left", "mouth_open"]
     assert len({name for name, *_ in rows}) == len(rows) and {(seconds, face) for _, seconds, face, *_ in rows} == {
         ("", "0")
     }

@@ -9,6 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import BRIEF, ENVIRONMENT, REPO, call
 
+from landmark import augment
 from landmark.checkpoints import read_checkpoint
 from landmark.pose import YAW_BINS
 from landmark.records import read_records
@@ -98,6 +99,33 @@ def test_a_new_run_can_start_with_the_weights_of_a_checkpoint(begun, records, tm
     index.unlink()
     assert f"no such checkpoint: {tmp_path / '3d.ckpt'}" in says(*other, tmp_path / "3d.ckpt")
     assert not (tmp_path / "other" / "checkpoint").exists()
+
+
+@pytest.fixture
+def strengths(monkeypatch):
+    """The strength of the augmentation of each crop that this process trains on, in a list."""
+    found = []
+
+    def look(crop, strength, rng):
+        found.append(strength)
+        return crop
+
+    monkeypatch.setattr(augment, "change_light", look)
+    return found
+
+
+def test_augmentation_is_at_full_strength_at_once_in_a_run_that_starts_from_a_checkpoint(
+    begun, records, tmp_path, strengths
+):
+    best, ramp = begun / "best.ckpt-2", "augment_ramp_steps"
+    same = ["train", "--data", records, "--models", tmp_path / "new", *BRIEF]
+    call(*same, 1, "--init", best)
+    assert len(strengths) > 0 and {*strengths} == {1}
+    call(*same, 2)  # continues as it began
+    assert {*strengths} == {1} and json.loads((tmp_path / "new" / "run.json").read_text())[ramp] == 0
+    strengths.clear()
+    call("train", "--data", records, "--models", begun, *BRIEF, 3, "--init", best)  # so does one without --init
+    assert 0 < max(strengths) < 0.5 and json.loads((begun / "run.json").read_text())[ramp] == 1000
 
 
 def test_the_seed_decides_the_run(records, begun, tmp_path):

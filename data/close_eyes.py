@@ -1,0 +1,85 @@
+"""Labels photos of faces whose eyes are closed, for prepare_tfrecords.py.
+
+Usage:
+    python data/close_eyes.py --data ~/closed_eyes --out ~/closed
+    python prepare_tfrecords.py --data ~/photos --data ~/closed --out mine
+
+That the eyes are closed is a label: the model finds the points of the largest face of each photo, and the upper lids
+are put on the lower ones, which it finds well even where it draws open eyes. OUT holds copies of the photos, and
+points.csv: correct or delete rows whose points are wrong. The same photos and model give the same files.
+"""
+
+import argparse
+import csv
+import os
+import shlex
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from landmark.cli import command
+from landmark.errors import UserError
+from landmark.formats import POINT_COLUMNS, Folder
+from landmark.inference import default_model, load_model
+from landmark.outputs import whole_folder
+from landmark.pictures import read_picture
+from landmark.points import OPENINGS
+
+MIN_SIDE = 40  # pixels, width of a face's crop
+SPREAD = 0.02  # of that width: how far apart two crops may put its points on average
+
+
+def close_eyes(find_faces, picture, most):
+    """The largest Face of a picture, lids shut. Raises UserError: it is too small, or its spread is above `most`."""
+    found = [(np.linalg.norm(face.box[1] - face.box[0]), face) for face in find_faces(picture)]
+    side, face = max(found, key=lambda row: row[0], default=(0, None))
+    if side < MIN_SIDE:
+        raise UserError(f"the face is {side:.0f} pixels wide, fewer than {MIN_SIDE}" if face else "no face found")
+    if (spread := face.spread.mean() / side) > most:
+        raise UserError(f"the points are not sure: their spread is {spread:.1%} of the face's width")
+    for eye in "eye_open_right", "eye_open_left":
+        (upper, lower), _ = OPENINGS[eye]
+        face.points[upper] = face.points[lower]
+    return face
+
+
+@command
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="photos of faces with closed eyes")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--pb", metavar="FILE", help="as of test_pb.py (landmark.pb, else that in models/)")
+    parser.add_argument("--spread", type=float, default=SPREAD, help=f"at most, of the face's width ({SPREAD})")
+    args = parser.parse_args()
+    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+        raise UserError(f"{args.out} exists: name a new folder with --out")
+    photos = [path for path in Folder(args.data).files if cv2.haveImageReader(os.fsencode(path))]
+    find_faces, rows = load_model(args.pb or default_model()), []
+    with whole_folder(args.out) as partial:
+        for path in tqdm(photos, unit="photo", disable=None):
+            try:
+                picture, content = read_picture(path)
+                face = close_eyes(find_faces, picture, args.spread)
+            except UserError as error:
+                tqdm.write(f"{path}: {error}; left out", file=sys.stderr)
+                continue
+            name = path.relative_to(args.data)
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(content)
+            numbers = [f"{number:.2f}" for number in (*face.points.ravel(), face.score)]
+            rows.append([name, *numbers, *picture.shape[1::-1]])
+        if not rows:
+            raise UserError(f"none of {len(photos)} pictures in {args.data} has a face that can be used")
+        with (partial / "points.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:
+            csv.writer(table).writerows([["picture", *POINT_COLUMNS, "score", "width", "height"], *rows])
+    print(f"{len(rows)} of {len(photos)} faces in {args.out}, {len(photos) - len(rows)} left out")
+    print(f"next: python prepare_tfrecords.py --data {shlex.quote(str(args.out))}")
+
+
+if __name__ == "__main__":
+    main()
