@@ -1,26 +1,31 @@
-"""Fits the head of head.py to a photo: its shape and pose from the 68 points, and the points seen in other poses.
+"""Fits a head to a photo: its shape and pose from the 68 points, and the points seen in other poses.
 
-The fit is the likeliest head, where heads differ from the mean shape in 300W_LP as those that make_sample.py draws do.
+The fit is the likeliest head, where heads differ from the mean shape in 300W_LP as the people of make_sample.py do. About
+200 control points (the 68 landmarks and places between them) move a smooth surface: a thin-plate spline over a flat map
+of the head. Space: as in head.py, with the origin between the ears at eye height.
 """
 
 from collections import namedtuple
 from functools import cache
 
-from head import flat, head, shape_face, spline  # first: it sets how many threads NumPy takes
-
-# isort: split
-
 import numpy as np
+
+from dress import FLAT, flat
+from head import grid_triangles
+from people import SKIN, draw_expression, draw_person, express, model, places
 
 INNER = slice(17, 68)  # all points but those of the jaw, which slide over the cheek of a turned head
 PRIOR_FACES = 400
+ORIGIN = np.array([0, 0, 7.0])  # of the space of people.py, in this one
+RADIUS = 0.995  # of the surface on the flat map: 1 would be the point straight behind
+GRID, APART = 96, 0.09  # vertices a side of the surface; least distance on the flat map between controls
 ROW = 24  # points of an outline's row
 
-# The mean head of 300W_LP's turned variants, in the space of head.py: landmark, its mirror, x, y, z of the landmark.
+# The mean head of 300W_LP's turned variants, centimetres: landmark, its mirror, x, y, z of the landmark.
 # From the training faces of IBUG: the pts_3d of a face's variants are parallel views of one rigid head, which give its
 # shape and their poses (Tomasi, Kanade, "Shape and Motion from Image Streams under Orthography", IJCV 1992); the heads
 # were aligned by brows, nose and eyes, and made symmetric.
-MEAN = np.array([
+HALF = np.array([
     [16, 0, 7.28, 0.90, 0.62], [15, 1, 7.09, 2.89, 0.97], [14, 2, 6.75, 4.71, 1.24], [13, 3, 6.39, 6.41, 1.65],
     [12, 4, 5.87, 8.27, 2.55], [11, 5, 4.92, 9.72, 4.14], [10, 6, 3.75, 10.63, 6.04], [9, 7, 2.23, 11.42, 7.82],
     [8, 8, 0, 11.89, 8.56],
@@ -35,6 +40,9 @@ MEAN = np.array([
     [64, 60, 2.52, 6.90, 8.68], [63, 61, 0.83, 6.35, 10.20], [62, 62, 0, 6.28, 10.43],
     [66, 66, 0, 7.37, 10.15], [65, 67, 0.83, 7.29, 10.00],
 ])  # fmt: skip
+MEAN = np.zeros((68, 3))
+MEAN[HALF[:, 1].astype(int)] = HALF[:, 2:] * [-1, 1, 1]
+MEAN[HALF[:, 0].astype(int)] = HALF[:, 2:]
 # The rows that its jaw points 16, 15, ... 9 slide along when that side is turned away, level lines over the cheek to
 # the nose, the lips and the chin: where pts_2d lie on average at yaws of 25, 40, 55, 70 and 85 degrees.
 ROWS = np.array([
@@ -53,6 +61,60 @@ ROWS = np.array([
 Fit = namedtuple("Fit", "vertices rows scale turn origin")
 
 
+def chart(points):
+    """Points [N, 3] to the flat map [N, 2], radius 0..1."""
+    return flat(points - ORIGIN) * (2 / (FLAT - 1)) - 1
+
+
+def spline(controls, at):
+    """A thin-plate spline as a matrix [N, C], from values at controls [C, 2] to values at places [N, 2]."""
+
+    def kernel(a, b):
+        r2 = ((a[:, None] - b[None]) ** 2).sum(-1)
+        return r2 * np.log(r2 + 1e-9)
+
+    n = len(controls)
+    m = np.zeros((n + 3, n + 3))
+    m[:n, :n] = kernel(controls, controls) + 3e-4 * np.eye(n)
+    m[:n, n:] = np.c_[np.ones(n), controls]
+    m[n:, :n] = m[:n, n:].T
+    return np.c_[kernel(at, controls), np.ones(len(at)), at] @ np.linalg.inv(m)[:, :n]
+
+
+@cache
+def head():
+    """The surface that all heads share, and what heads are like: a dict, built once.
+
+    faces: [PRIOR_FACES, C, 3], the controls of random people, centimetres, of which the first 68 are the landmarks.
+    controls: [C, 3], their mean bent to MEAN; uv: [C, 2], where the controls lie on the flat map.
+    matrix: [V, C], controls to vertices, of which the first 68 are the landmarks; tri: [T, 3].
+    """
+    rng, m = np.random.default_rng(0), model()
+    v, chosen = m["vertices"], []
+    is_face = (m["kind"] == SKIN) & (m["follow"] > 0.9) & (m["sky"] > 0.4) & (v[:, 1] < 11)
+    is_face &= (np.abs(v[:, 0]) < 6.6) | (v[:, 2] > -4.5)  # not the ears
+    at = chart(places(v) + ORIGIN)
+    for k in np.flatnonzero(is_face):
+        spot = chart(v[[k]] + ORIGIN)
+        if ((spot - at) ** 2).sum(1).min() > APART**2:
+            chosen, at = [*chosen, k], np.concatenate([at, spot])
+    faces = []
+    for _ in range(PRIOR_FACES):
+        rest, who = draw_person(rng)
+        face = express(rest, draw_expression(rng))
+        faces.append(np.concatenate([places(face, who["brow"]), face[chosen]]) + ORIGIN)
+    controls = np.mean(faces, 0)
+    view, noise = np.eye(204, controls.size), 0.1**2 * np.eye(204)
+    controls = likeliest(controls, smooth(controls, 2), view, MEAN.ravel(), noise)
+    uv = chart(controls)
+    line = np.linspace(-RADIUS, RADIUS, GRID)
+    grid = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
+    tri = grid_triangles(GRID, GRID, 68)
+    tri = tri[(np.hypot(*grid[tri - 68].transpose(2, 0, 1)) < RADIUS).all(1)]
+    matrix = spline(uv, np.concatenate([uv[:68], grid]))
+    return {"faces": np.array(faces), "controls": controls, "uv": uv, "matrix": matrix, "tri": tri}
+
+
 @cache
 def prior():
     """Heads as a Gaussian.
@@ -61,35 +123,28 @@ def prior():
     Returns: (mean [C, 3] and covariance [3C, 3C] of the controls, centimetres; rows [17, ROW, C], a matrix from the
         controls to the points of each jaw landmark's row, itself first).
     """
-    rng = np.random.default_rng(0)
-    faces = np.array([shape_face(rng)[0] for _ in range(PRIOR_FACES)]).reshape(PRIOR_FACES, -1)
-    covariance = np.cov(faces.T, bias=True) + 0.3**2 * smooth(5)
-
+    covariance = np.cov(head()["faces"].reshape(PRIOR_FACES, -1).T, bias=True) + 0.3**2 * smooth(head()["controls"], 5)
     matrix = head()["matrix"]
-    landmarks = np.zeros((68, 3))
-    landmarks[MEAN[:, 1].astype(int)] = MEAN[:, 2:] * [-1, 1, 1]
-    landmarks[MEAN[:, 0].astype(int)] = MEAN[:, 2:]
     rows, bends = np.repeat(matrix[:17, None], ROW, 1), [[], []]
     ends = np.linspace(0, 1, 1 + ROWS.shape[1])
     for right, row in enumerate(ROWS):
         for jaw, side in (16 - right, 1), (right, -1):
-            places = np.concatenate([landmarks[[jaw]], row * [side, 1, 1]])
-            # On the flat map the landmark stays where head.py has it, and the places beside it move along.
-            path = flat(places)
+            places = np.concatenate([MEAN[[jaw]], row * [side, 1, 1]])
+            # On the flat map the landmark stays where it is, and the places beside it move along.
+            path = chart(places)
             path += (1 - ends[:, None]) * (head()["uv"][jaw] - path[0])
-            row_path = np.stack([np.interp(np.linspace(0, 1, ROW), ends, axis) for axis in path.T], 1)
-            rows[jaw, 1:] = spline(head()["uv"], row_path[1:])
+            way = np.stack([np.interp(np.linspace(0, 1, ROW), ends, axis) for axis in path.T], 1)
+            rows[jaw, 1:] = spline(head()["uv"], way[1:])
             bends[0].append(spline(head()["uv"], path[1:]))
             bends[1].append(places[1:])
     view = np.kron(np.concatenate([matrix[:68], *bends[0]]), np.eye(3))
-    places = np.concatenate([landmarks, *bends[1]]).ravel()
-    mean = likeliest(head()["controls"], smooth(2), view, places, 0.1**2 * np.eye(len(places)))
+    places = np.concatenate([MEAN, *bends[1]]).ravel()
+    mean = likeliest(head()["controls"], smooth(head()["controls"], 2), view, places, 0.1**2 * np.eye(len(places)))
     return mean, covariance, rows
 
 
-def smooth(length):
-    """Covariance [3C, 3C] of moves of the controls of 1 cm that are smooth over a length in centimetres."""
-    controls = head()["controls"]
+def smooth(controls, length):
+    """Covariance [3C, 3C] of moves of controls [C, 3] by 1 cm that are smooth over a length in centimetres."""
     apart = ((controls[:, None] - controls) ** 2).sum(-1)
     return np.kron(np.exp(-apart / (2 * length**2)), np.eye(3))
 
