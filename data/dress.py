@@ -1,25 +1,26 @@
-"""What people have on and before their faces: hair, beards, hats, clothes, glasses, hands, things."""
+"""What people have on and in front of their faces: hair, beards, hats, clothes, glasses, hands, things."""
 
 from collections import namedtuple
 
-from head import grid_triangles, rasterize, smoothstep, unit  # first: it sets how many threads NumPy takes
+import cv2
+import numpy as np
+
+from head import grid_triangles, rasterize, smoothstep, unit
 from people import EYE, SKIN, model
 
-import cv2  # isort: skip
-import numpy as np  # isort: skip
-
-# a piece of a picture's mesh: vertices (V, 3) centimetres, texture (V, 2) pixels, triangles (T, 3), normals (V, 3), how
-# much of the sky it sees (V,) 0..1, and the vertex of the head that each hangs on (V,), -1 for none
+# A piece of the scene: vertices [V, 3], centimetres; where they are in the texture [V, 2], pixels; triangles [T, 3];
+# normals [V, 3]; how much of the sky each sees, [V], 0..1; the vertex of the head that each hangs on, [V], -1 for none.
 Part = namedtuple("Part", "xyz uv tri normal sky root")
-CENTRE = np.float32([0, 1.5, -5.5])  # what the flat map looks out from, all round
+CENTRE = np.float32([0, 1.5, -5.5])  # the flat map is the view from here, all around
 FLAT = 512  # side of the flat map, texels
-SLEEVE = 24.0  # centimetres of a garment on its tile, downwards; it begins one outside of its edge
+SLEEVE = 24.0  # centimetres of a garment on its tile, downwards, beginning one centimetre outside of its edge
 ATLAS = {"skin": (0, 0, 512, 512), "cloth": (512, 0, 256, 256), "hat": (768, 0, 256, 256), "eye": (512, 256, 128, 128),
          "mouth": (640, 256, 128, 128), "hair": (768, 256, 192, 128), "fur": (960, 256, 64, 128),
          "lens": (512, 384, 128, 128), "hand": (640, 384, 128, 128), "thing": (768, 384, 128, 128),
          "frame": (896, 384, 64, 64), "lash": (960, 384, 64, 64), "beard": (896, 448, 128, 64)}  # fmt: skip
-# of each hair style the range of: length, centimetres; lift, 0 along the skin, 1 away from it; stand, centimetres off
-# the head; gravity; width of a ribbon; curl, centimetres; hug, how far it is pressed to the head; steps and ribbons
+# Lowest and highest, for each hair style, of: length, centimetres; lift, 0 along the skin, 1 away from it; stand,
+# centimetres off the head; gravity; width of a ribbon; curl, centimetres; hug, how far it is pressed to the head; then
+# the steps of a ribbon, and how many ribbons there are.
 STYLES = {
     "bald": None,
     "shaved": ((0.5, 0.5), (0.8, 0.8), (0, 0), (0, 0), (0.5, 0.5), (0, 0), (0, 0), 2, 420),
@@ -30,19 +31,19 @@ STYLES = {
     "afro": ((2, 7), (0.95, 0.95), (0.5, 0.5), (0.1, 0.1), (1.6, 1.6), (0.2, 0.5), (0, 0), 6, 600),
 }
 NUMBERS = "length lift stand gravity width curl hug steps count".split()
-MEN, WOMEN = [0.09, 0.13, 0.4, 0.22, 0.06, 0.05, 0.05], [0.01, 0.03, 0.1, 0.24, 0.36, 0.2, 0.06]  # of the styles
+MEN, WOMEN = [0.09, 0.13, 0.4, 0.22, 0.06, 0.05, 0.05], [0.01, 0.03, 0.1, 0.24, 0.36, 0.2, 0.06]  # odds of the styles
 HATS = {"none": 0.8, "beanie": 0.05, "cap": 0.06, "brim": 0.03, "hood": 0.05, "mask": 0.01}
 
 
 def tile(name, u, v):
-    """(u, v) in 0..1 of a tile to texture pixels (N, 2)."""
+    """Places u and v, 0..1, in a tile of ATLAS to pixels of the texture [N, 2]."""
     x, y, width, height = ATLAS[name]
     uv = np.stack(np.broadcast_arrays(u, v), -1).reshape(-1, 2)
     return [x + 1, y + 1] + uv.clip(0, 1) * [width - 3, height - 3]
 
 
 def flat(points):
-    """Points (..., 3) to texels of the flat map (..., 2): all round CENTRE, the face larger than the rest."""
+    """Points [..., 3] to texels of the flat map [..., 2], on which the face is larger than the rest."""
     d = points - CENTRE
     d = d / np.linalg.norm(d, axis=-1, keepdims=True)
     radius = np.maximum(0, (1 - d[..., 2:]) / 2) ** 0.4
@@ -51,7 +52,7 @@ def flat(points):
 
 
 def outside(vertices, values, side):
-    """Values (V, K) of a head's skin on its flat map (side, side, K); 0 where there is none."""
+    """Values [V, K] of a head's skin on its flat map, float32 [side, side, K]; 0 where there is none."""
     m = model()
     tri = m["triangles"][(m["kind"] == SKIN)[m["triangles"]].all(1)]
     uv = flat(vertices) * (side / FLAT)
@@ -64,7 +65,7 @@ def outside(vertices, values, side):
 
 
 def hairline(places, hair):
-    """How far inside the hair's line places (..., 3) of the mean head are, centimetres."""
+    """How far inside the hairline places [..., 3] of the mean head are, centimetres; hair: see draw_hair."""
     x, y, z = np.moveaxis(places, -1, 0)
     line = np.interp(z, [-16, -12, -10, -9, -8.2, -6.9, -5.8, -5.3, -4.7, -4.2, -3, -1.5, 0, 2],
                      [7.5, 7, 6, 3.5, -1, -2.5, -1.5, 2.0, 2.2, -0.5, -3.8, -5.6, -6.4, -6.8])  # fmt: skip
@@ -73,24 +74,21 @@ def hairline(places, hair):
 
 
 def beard_field(places):
-    """How much beard grows at places (..., 3), 0..1."""
+    """How much beard grows at places [..., 3] of the mean head, 0..1."""
     x, y, z = np.abs(places[..., 0]), places[..., 1], places[..., 2]
     line = np.interp(x, [0, 1.5, 2.6, 3.4, 5, 6.2], [4.75, 5.0, 6.0, 6.2, 5.0, 1.5])
     return smoothstep((y - line) / 0.8) * (1 - smoothstep((y - 0.6 * z - 12) / 2)) * smoothstep(z + 5.6)
 
 
-# ---- solid shapes ----
-
-
 def joined(parts):
-    """Several parts as one."""
+    """Several Parts as one."""
     start = np.cumsum([0] + [len(part.xyz) for part in parts])
     parts = [part._replace(tri=part.tri + k) for part, k in zip(parts, start, strict=False)]
     return Part(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def sheet(grid, normal, name, u, v, sky=1.0, root=-1):
-    """A grid (R, C, 3) as a part."""
+    """A grid [R, C, 3] as a Part, with a tile's texture at u, v; the other arguments: of each vertex, or of all."""
     n = grid.shape[0] * grid.shape[1]
     normal, uv = np.broadcast_to(normal, grid.shape).reshape(-1, 3), tile(name, *np.broadcast_arrays(u, v))
     sky, root = (np.broadcast_to(x, grid.shape[:2]).ravel() for x in (sky, root))
@@ -98,7 +96,7 @@ def sheet(grid, normal, name, u, v, sky=1.0, root=-1):
 
 
 def tube(path, radius, name, sides=9, squash=1.0):
-    """A tube along a path (K, 3) with radii (K,), closed if they end in 0; squash, its thickness towards the camera."""
+    """A tube along a path [K, 3] with radii [K], closed where they are 0; squash: its relative thickness in depth."""
     path = np.asarray(path, float)
     way = unit(np.gradient(path, axis=0))
     a = unit(np.cross(way, [0.02, 0.03, 1.0]))[:, None]
@@ -109,7 +107,7 @@ def tube(path, radius, name, sides=9, squash=1.0):
 
 
 def garment(vertices, normals, field, thick, name, edge=0.25):
-    """The skin's mesh moved outwards where a field (V,) is above 0, centimetres inside the garment's edge."""
+    """The mesh of the skin moved outwards where a field [V] is above 0: how far inside the garment, centimetres."""
     m = model()
     near = field[m["triangles"]]
     kept = m["triangles"][(m["kind"] == SKIN)[m["triangles"]].all(1) & (near > -0.9).all(1) & (near > 0).any(1)]
@@ -121,11 +119,8 @@ def garment(vertices, normals, field, thick, name, edge=0.25):
     return Part(vertices[used] + normals[used] * stand[:, None], uv, tri.reshape(-1, 3), normals[used], sky, used)
 
 
-# ---- hair ----
-
-
 def draw_hair(rng, who):
-    """A hair style at random: a dict for hairline() and strands(); `length` is 0 for none."""
+    """A hair style at random: dict for hairline() and strands(); its length is 0 on a bald head."""
     male, age, african = who["male"] > 0.5, who["age"], who["people"][0] > rng.random()
     odds = np.array(MEN if male else WOMEN)
     odds *= [1, 3, 0.8, 0.5, 0.5, 1.2, 5] if african else [1] * 7
@@ -147,10 +142,11 @@ def draw_hair(rng, who):
 
 
 def strands(rng, vertices, normals, reach, density, style, name):
-    """Ribbons that grow out of the skin and lie on it (a Part).
+    """Ribbons that grow out of the skin and lie on it, a Part.
 
-    Parameters: vertices, normals (V, 3) of the head at rest; reach, how far the head reaches all round, on the flat
-    map; density (V,) of the roots; style of draw_hair.
+    vertices, normals: [V, 3] of the head at rest.
+    reach: [H, H], how far the head extends in each direction, on the flat map; density: [V], of the roots.
+    style: see draw_hair.
     """
     m, s, count, steps = model(), style, style["count"], style["steps"]
     tri = m["triangles"][(m["kind"] == SKIN)[m["triangles"]].all(1)]
@@ -166,7 +162,7 @@ def strands(rng, vertices, normals, reach, density, style, name):
     way = s["lift"] * out + (1 - s["lift"]) * comb + rng.normal(0, s["mess"], (count, 3))
     step = s["length"] * rng.uniform(0.75, 1.1, (count, 1)) / steps
     stand, away = s["stand"] * rng.uniform(0.1, 1, count), np.sign(root[:, 0] - (s["parting"] or 0) + 1e-6)
-    # before the face it is cut at this height, and a moustache above the lips
+    # In front of the face the hair is cut at this height, and a moustache above the lips.
     cut = np.where((root[:, 1] < 6.2) & (name == "beard"), 6.2, s["cut"] + rng.normal(0, 0.6, count))
     at, path = root, [root]
     for k in range(steps):
@@ -206,7 +202,7 @@ def strands(rng, vertices, normals, reach, density, style, name):
 
 
 def grow(rng, vertices, normals, hair, beard):
-    """The strands of head and beard, beard being their length (a Part or None)."""
+    """The hair of head and beard, a Part or None; beard: its length, centimetres."""
     m, parts = model(), []
     reach = outside(vertices, np.linalg.norm(vertices - CENTRE, axis=1), 64)[..., 0]
     reach[reach == 0] = 8
@@ -228,11 +224,8 @@ def grow(rng, vertices, normals, hair, beard):
     return joined(parts) if parts else None
 
 
-# ---- on and before the face ----
-
-
 def draw_clothes(rng):
-    """What someone wears, at random: a dict."""
+    """What someone wears, at random: dict."""
     return {
         "hat": str(rng.choice(list(HATS), p=list(HATS.values()))), "low": rng.uniform(-4.8, -2.6),
         "hat_thick": rng.uniform(0.5, 1.6), "thick": rng.choice([0.4, 0.8, 1.6]), "tilt": rng.normal(0, 0.08),
@@ -242,7 +235,7 @@ def draw_clothes(rng):
 
 
 def hat_field(places, clothes):
-    """Centimetres inside the hat's edge at places (N, 3) of the mean head."""
+    """How far inside a hat places [N, 3] of the mean head are, centimetres; clothes: see draw_clothes."""
     x, y, z = places.T
     if clothes["hat"] == "hood":
         return np.where(z < -5.5, 3, 5 * np.hypot(x / clothes["oval"][0], (y - 2.2) / clothes["oval"][1]) - 5)
@@ -253,7 +246,7 @@ def hat_field(places, clothes):
 
 
 def wear(vertices, normals, clothes):
-    """The clothes and the hat (a Part)."""
+    """The clothes and the hat, a Part."""
     m, hat = model(), clothes["hat"]
     x, y, z = m["vertices"].T
     shirt = y - 0.25 * (z + 5) - clothes["neck"] - clothes["vee"] * np.exp(-((x / 4) ** 2)) * (z > -6)
@@ -273,7 +266,7 @@ def wear(vertices, normals, clothes):
 
 
 def glasses(rng, vertices):
-    """Glasses for someone: the frame and the lenses, two Parts."""
+    """Glasses at random: two Parts, the frame and the lenses."""
     m = model()
     eyes = [vertices[(m["kind"] == EYE) & (side * m["vertices"][:, 0] > 0)].mean(0) for side in (-1, 1)]
     wide, high, power = rng.uniform(2.1, 3.1), rng.uniform(1.3, 2.6), rng.uniform(2, 5)
@@ -306,7 +299,7 @@ def glasses(rng, vertices):
 
 
 def hand(rng, spot):
-    """A hand at a place of the face (a Part): a palm and five fingers, anyhow turned."""
+    """A hand at a place of the face, a Part: a palm and five fingers, turned at random."""
     turn, bend = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.7)
     e1, e2 = np.array([np.cos(turn), np.sin(turn), 0]), rng.choice([-1, 1]) * np.array([-np.sin(turn), np.cos(turn), 0])
     palm = spot + [0, 0, rng.uniform(0.8, 2)] - 5 * (e1 + [0, 0, 0.25 * rng.random()])
@@ -324,7 +317,7 @@ def hand(rng, spot):
 
 
 def thing(rng, spot, mouth):
-    """A thing before the face (a Part): microphone, or ball, stick, phone at a place of the face."""
+    """A thing in front of the face, a Part: a microphone at the mouth, or a ball, stick or phone at a place [3]."""
     kind = rng.choice(["microphone", "ball", "stick", "phone"])
     if kind == "microphone":
         way = unit(np.array([[rng.normal(0, 0.6), 1, rng.uniform(0, 0.8)]]))

@@ -95,8 +95,8 @@ def draw_person(rng):
 
 
 def draw_expression(rng):
-    """An expression at random: dict of face units to their strengths; and of `open` to how far the left and the right eye
-    are open, [2], 1 as at rest, 0 closed."""
+    """An expression at random: dict of face units to strengths; and of `open` to how far the left and the right eye are
+    open, [2], 1 as at rest, 0 closed."""
     units, numbers = {}, model()["number"]
 
     def add(name, amount, lean=0.15):  # a face unit, or those of both sides

@@ -30,7 +30,7 @@ from head import SIZE, grid_triangles, rasterize, rotation, run_workers, smooths
 import cv2
 import numpy as np
 
-from fit_head import angles, aside, fit_head, head, prior, see, seen_places
+from fit_head import angles, aside, fit_head, prior, see, seen_places
 from landmark.annotations import find_annotations, identity_keys, read_labels
 from landmark.cli import CORES, command
 from landmark.errors import UserError
@@ -95,19 +95,20 @@ def sheet(fit):
         follows the head [N], 0..1; triangles [T, 3]).
     """
     side = SIZE + 2 * RIM
-    view = fit.vertices @ fit.turn.T
-    pixels, depth = rasterize(fit.scale * view[:, :2] + fit.origin, view[:, 2:].astype(np.float32), head()["tri"], 0)
+    view = fit.places @ fit.turn.T
+    pixels, depth = rasterize(fit.scale * view[:, :2] + fit.origin, view[:, 2:].astype(np.float32), prior()[2], 0)
     space = np.full(SIZE * SIZE, np.nan, np.float32)
     space[pixels] = depth[:, 0]
     space = cv2.copyMakeBorder(space.reshape(SIZE, SIZE), *[RIM] * 4, cv2.BORDER_CONSTANT, value=np.nan)
-    outside = np.isnan(space)
-    away, label = cv2.distanceTransformWithLabels(
-        outside.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
+    empty = np.isnan(space).astype(np.uint8)
+    away, label = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     nearest = np.zeros(label.max() + 1, np.float32)
-    nearest[label[~outside]] = space[~outside]
+    nearest[label[empty == 0]] = space[empty == 0]
     space = nearest[label]
-    space = np.where(outside, cv2.GaussianBlur(space, (0, 0), 5), space)
+    space = np.where(empty, cv2.GaussianBlur(space, (0, 0), 5), space)
+    _, regions = cv2.connectedComponents(empty)
+    outside = regions == regions[0, 0]  # and not in the mouth
+    away *= outside
     # At a cheek's outline depth changes fast and differently from row to row: it is blended into its mean along there.
     weight = cv2.GaussianBlur(outside.astype(np.float32), (0, 0), 8)
     level = cv2.GaussianBlur(np.where(outside, space, 0), (0, 0), 8) / np.maximum(weight, 1e-6)
@@ -125,7 +126,7 @@ def sheet(fit):
     beyond = np.interp(flat @ fit.turn[:2, 1], *AROUND)
     space = space + smoothstep(away / fit.scale / SLOPE) * (beyond - space)
     # The sheet passes through the landmarks, whose depth is known where the outline's is not.
-    marks = seen_places(fit, fit.turn) @ fit.turn.T
+    marks = view[seen_places(fit.places, fit.turn)]
     apart = [((flat[:, None] - marks[:, :2]) ** 2).sum(-1), ((marks[:, None, :2] - marks[:, :2]) ** 2).sum(-1)]
     near = [np.exp(-distance / (2 * NEAR**2)) for distance in apart]
     middle = np.argmin(apart[0], 0)
