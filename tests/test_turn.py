@@ -113,7 +113,7 @@ def test_no_turn_exceeds_90_degrees():
 
 @pytest.mark.parametrize("way", [-1, 1])
 def test_the_picture_turns_with_its_points(way):
-    photo, points, *_ = next(render_face(5, 5, 1))
+    photo, points, *_ = next(render_face(5, 6, 1))
     seen = [30, 36, 48, 8] if way < 0 else [30, 45, 54, 8]  # nose, and the eye and mouth corner that stay in view
     fit = fit_head(points.astype(float))
     for landmark in seen:
