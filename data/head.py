@@ -7,7 +7,6 @@ left, positive pitch raises it, positive roll turns the face clockwise in the im
 
 import multiprocessing
 import os
-import struct
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the last bit of its sums depends on the threads
 import cv2
@@ -15,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from landmark.cli import CORES, defer_signals, follow_parent
+from landmark.mat import mat_bytes
 
 SIZE = 450  # side of a photo in pixels, as in 300W_LP
 EMPTY = np.iinfo(np.int64).max  # a pixel of the z-buffer that nothing has reached
@@ -111,21 +111,6 @@ def run_workers(function, jobs, unit, prepare):
         pool = multiprocessing.Pool(CORES, follow_parent)
     with pool:
         return list(tqdm(pool.imap(function, jobs), total=len(jobs), unit=unit, disable=None))
-
-
-def mat_bytes(arrays):
-    """A MATLAB 5 file of named float32 matrices, as bytes.
-
-    scipy's savemat puts the date into the header, so the same seed would not give the same file.
-    """
-    out = [b"MATLAB 5.0 MAT-file".ljust(124), struct.pack("<H2s", 0x0100, b"IM")]
-    for name, a in arrays.items():
-        a = np.asarray(a, np.float32)
-        parts = [(6, struct.pack("<II", 7, 0)), (5, struct.pack("<ii", *a.shape)), (1, name.encode()),
-                 (7, a.tobytes("F"))]  # fmt: skip
-        body = b"".join(struct.pack("<II", kind, len(d)) + d + bytes(-len(d) % 8) for kind, d in parts)
-        out.append(struct.pack("<II", 14, len(body)) + body)
-    return b"".join(out)
 
 
 def write_face(folder, group, stem, photo, pts_2d, pts_3d, params, quality):

