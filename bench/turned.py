@@ -13,12 +13,13 @@ import sys
 from pathlib import Path
 
 sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("data", "")]
-from fit_head import aside, fit_head, see  # first: it sets how many threads NumPy takes
+import head  # noqa: F401  # first: it sets how many threads NumPy takes
 
 # isort: split
 
 import numpy as np
 
+from fit_head import aside, fit_head, see
 from landmark.annotations import find_annotations, identity_keys
 from landmark.cli import CORES, command
 from landmark.errors import UserError

@@ -1,26 +1,27 @@
-"""Fits the head of head.py to a photo: its shape and pose from the 68 points, and the points seen in other poses.
+"""Fits a head to a photo: its shape and pose from the 68 points, and the points seen in other poses.
 
-The fit is the likeliest head, where heads differ from the mean shape in 300W_LP as those that make_sample.py draws do.
+The fit is the likeliest head, where heads have the mean shape of 300W_LP's and differ from it as the people that
+make_sample.py draws do. Space: as in head.py, with the origin between the ears at eye height.
 """
 
 from collections import namedtuple
 from functools import cache
 
-from head import flat, head, shape_face, spline  # first: it sets how many threads NumPy takes
-
-# isort: split
-
 import numpy as np
 
-INNER = slice(17, 68)  # all points but those of the jaw, which slide over the cheek of a turned head
-PRIOR_FACES = 400
-ROW = 24  # points of an outline's row
+from people import EYE, SKIN, draw_expression, draw_person, express, model, places
 
-# The mean head of 300W_LP's turned variants, in the space of head.py: landmark, its mirror, x, y, z of the landmark.
+INNER = slice(17, 68)  # all points but those of the jaw, which slide over the cheek of a turned head
+SAMPLES = 400  # random people, and as many smooth moves
+ORIGIN = np.array([0, 0, 7.0])  # of the space of people.py, in this one
+ROW = 24  # points of an outline's row
+ROWS_OF = slice(68, 68 + 17 * ROW)  # where the rows of the jaw's landmarks are among the places of a head
+
+# The mean head of 300W_LP's turned variants, centimetres: landmark, its mirror, x, y, z of the landmark.
 # From the training faces of IBUG: the pts_3d of a face's variants are parallel views of one rigid head, which give its
 # shape and their poses (Tomasi, Kanade, "Shape and Motion from Image Streams under Orthography", IJCV 1992); the heads
 # were aligned by brows, nose and eyes, and made symmetric.
-MEAN = np.array([
+HALF = np.array([
     [16, 0, 7.28, 0.90, 0.62], [15, 1, 7.09, 2.89, 0.97], [14, 2, 6.75, 4.71, 1.24], [13, 3, 6.39, 6.41, 1.65],
     [12, 4, 5.87, 8.27, 2.55], [11, 5, 4.92, 9.72, 4.14], [10, 6, 3.75, 10.63, 6.04], [9, 7, 2.23, 11.42, 7.82],
     [8, 8, 0, 11.89, 8.56],
@@ -35,6 +36,9 @@ MEAN = np.array([
     [64, 60, 2.52, 6.90, 8.68], [63, 61, 0.83, 6.35, 10.20], [62, 62, 0, 6.28, 10.43],
     [66, 66, 0, 7.37, 10.15], [65, 67, 0.83, 7.29, 10.00],
 ])  # fmt: skip
+MEAN = np.zeros((68, 3))
+MEAN[HALF[:, 1].astype(int)] = HALF[:, 2:] * [-1, 1, 1]
+MEAN[HALF[:, 0].astype(int)] = HALF[:, 2:]
 # The rows that its jaw points 16, 15, ... 9 slide along when that side is turned away, level lines over the cheek to
 # the nose, the lips and the chin: where pts_2d lie on average at yaws of 25, 40, 55, 70 and 85 degrees.
 ROWS = np.array([
@@ -48,60 +52,52 @@ ROWS = np.array([
     [[2.3, 11.3, 8.1], [2.0, 11.3, 8.5], [1.6, 11.3, 8.9], [1.1, 11.3, 9.2], [0.6, 11.3, 9.4]],
 ])  # fmt: skip
 
-# A head in a photo. vertices: [V, 3], and rows: [17, ROW, 3], centimetres; scale: pixels per centimetre; turn: [3, 3],
-# the pose; origin: [2], where the head's origin is in the photo, pixels.
-Fit = namedtuple("Fit", "vertices rows scale turn origin")
+
+# A head in a photo. places: [N, 3], centimetres: the landmarks, ROW points of each of the jaw's rows, the vertices of
+# people.py; scale: pixels per centimetre; turn: [3, 3], the pose; origin: [2], of the space in the photo, pixels.
+Fit = namedtuple("Fit", "places scale turn origin")
 
 
 @cache
 def prior():
-    """Heads as a Gaussian.
+    """Heads as a Gaussian: a mean and moves, each times an independent number of mean 0 and deviation 1.
 
-    The covariance is that of the faces that make_sample.py draws, plus a smooth one for what real faces have beyond it.
-    Returns: (mean [C, 3] and covariance [3C, 3C] of the controls, centimetres; rows [17, ROW, C], a matrix from the
-        controls to the points of each jaw landmark's row, itself first).
+    The moves are those of the people that make_sample.py draws, and smooth ones for what real faces have beyond them.
+    Returns: (mean [N, 3], the places of a Fit; moves float32 [2 * SAMPLES, N, 3]; triangles [T, 3] of its surface).
     """
-    rng = np.random.default_rng(0)
-    faces = np.array([shape_face(rng)[0] for _ in range(PRIOR_FACES)]).reshape(PRIOR_FACES, -1)
-    covariance = np.cov(faces.T, bias=True) + 0.3**2 * smooth(5)
+    rng, m, faces = np.random.default_rng(0), model(), []
+    for _ in range(SAMPLES):
+        rest, who = draw_person(rng)
+        face = express(rest, draw_expression(rng))
+        faces.append(np.concatenate([places(face, who["brow"]), face]) + ORIGIN)
+    mean = np.mean(faces, 0)
+    moves = [face - mean for face in faces]
 
-    matrix = head()["matrix"]
-    landmarks = np.zeros((68, 3))
-    landmarks[MEAN[:, 1].astype(int)] = MEAN[:, 2:] * [-1, 1, 1]
-    landmarks[MEAN[:, 0].astype(int)] = MEAN[:, 2:]
-    rows, bends = np.repeat(matrix[:17, None], ROW, 1), [[], []]
-    ends = np.linspace(0, 1, 1 + ROWS.shape[1])
-    for right, row in enumerate(ROWS):
-        for jaw, side in (16 - right, 1), (right, -1):
-            places = np.concatenate([landmarks[[jaw]], row * [side, 1, 1]])
-            # On the flat map the landmark stays where head.py has it, and the places beside it move along.
-            path = flat(places)
-            path += (1 - ends[:, None]) * (head()["uv"][jaw] - path[0])
-            row_path = np.stack([np.interp(np.linspace(0, 1, ROW), ends, axis) for axis in path.T], 1)
-            rows[jaw, 1:] = spline(head()["uv"], row_path[1:])
-            bends[0].append(spline(head()["uv"], path[1:]))
-            bends[1].append(places[1:])
-    view = np.kron(np.concatenate([matrix[:68], *bends[0]]), np.eye(3))
-    places = np.concatenate([landmarks, *bends[1]]).ravel()
-    mean = likeliest(head()["controls"], smooth(2), view, places, 0.1**2 * np.eye(len(places)))
-    return mean, covariance, rows
+    mean = bend(mean, np.arange(68), MEAN)
+    # The rows lead from a landmark over the vertices that are nearest to ROWS, which are bent there.
+    ends = np.concatenate([ROWS * [-1, 1, 1], np.tile(MEAN[8], (1, 5, 1)), ROWS[::-1]])
+    outside = 68 + np.flatnonzero((m["kind"] == SKIN) & (m["sky"] > 0.4))
+    near = outside[np.linalg.norm(ends[..., None, :] - mean[outside], axis=-1).argmin(-1)]
+    mean = bend(mean, np.r_[:68, near.ravel()], np.concatenate([MEAN, ends.reshape(-1, 3)]))
+    for _ in range(SAMPLES):  # waves, of lengths that make moves by 0.3 cm which are alike over 5 cm
+        waves, phase = rng.normal(0, 1 / 5, (3, 3)), rng.uniform(0, 2 * np.pi, 3)
+        moves.append(0.3 * np.sqrt(2) * np.cos(mean @ waves + phase))
+    steps = np.stack([np.interp(np.linspace(0, 5, ROW), range(6), share) for share in np.eye(6)], 1)
+    path = np.c_[:17, near]
 
+    def add_rows(heads):
+        rows = (steps @ heads[:, path]).reshape(len(heads), -1, 3)
+        return np.concatenate([heads[:, :68], rows, heads[:, 68:]], 1)
 
-def smooth(length):
-    """Covariance [3C, 3C] of moves of the controls of 1 cm that are smooth over a length in centimetres."""
-    controls = head()["controls"]
-    apart = ((controls[:, None] - controls) ** 2).sum(-1)
-    return np.kron(np.exp(-apart / (2 * length**2)), np.eye(3))
+    shown = np.isin(m["kind"], [SKIN, EYE]) & (m["follow"] > 0.9)
+    tri = m["triangles"][shown[m["triangles"]].all(1)] + ROWS_OF.stop
+    return add_rows(mean[None])[0], add_rows(np.float32(moves) / np.float32(np.sqrt(SAMPLES))), tri
 
 
-def likeliest(mean, covariance, view, places, noise):
-    """The mean [C, 3] of the controls, which are a Gaussian, given places [N] = view [N, 3C] @ controls + noise.
-
-    noise: its covariance, [N, N].
-    """
-    gain = view @ covariance
-    missed = places - view @ mean.ravel()
-    return mean + (gain.T @ np.linalg.solve(gain @ view.T + noise, missed)).reshape(-1, 3)
+def bend(places, which, ends):
+    """Moves places [N, 3] smoothly, over about 2 cm, so that those with the numbers `which` come to ends [K, 3]."""
+    alike = np.exp(-((places[:, None] - places[which]) ** 2).sum(-1) / (2 * 2**2))
+    return places + alike @ np.linalg.solve(alike[which] + 0.1**2 * np.eye(len(which)), ends - places[which])
 
 
 def fit_pose(model, points):
@@ -124,59 +120,57 @@ def fit_pose(model, points):
     return scale, turn, seen_middle - scale * turn[:2] @ middle
 
 
-def outline(rows, turn):
-    """Where the jaw landmarks of the side that is turned away are seen: dict of landmark to the number of the point in
-    its row that is outermost across the head. Those of the other side do not slide."""
+def seen_places(places, turn):
+    """The numbers, among the places of a Fit, of what is seen as pts_2d in a pose [3, 3]: [68].
+
+    The jaw landmarks of the side that is turned away are seen where their row is outermost across the head. Those of
+    the other side do not slide.
+    """
     down = turn[:2, 1] / np.linalg.norm(turn[:2, 1])
     across = np.array([down[1], -down[0]])
     side = np.sign(turn[:2, 2] @ across)  # where the nose points
-    away = range(8) if side < 0 else range(9, 17)
-    return {jaw: np.argmax(side * rows[jaw] @ turn[:2].T @ across) for jaw in away}
-
-
-def seen_places(fit, turn):
-    """The places on the head, [68, 3], centimetres, that are seen as pts_2d in a pose [3, 3]."""
-    places = fit.vertices[:68].copy()
-    for jaw, number in outline(fit.rows, turn).items():
-        places[jaw] = fit.rows[jaw, number]
-    return places
+    outermost = np.argmax(side * places[ROWS_OF].reshape(17, ROW, 3) @ turn[:2].T @ across, 1)
+    away = np.arange(8) if side < 0 else np.arange(9, 17)
+    seen = np.arange(68)
+    seen[away] = ROWS_OF.start + away * ROW + outermost[away]
+    return seen
 
 
 def see(fit, turn):
     """pts_2d and pts_3d, [68, 2] each, pixels, of a Fit in a pose [3, 3]."""
-    return [fit.scale * places @ turn[:2].T + fit.origin for places in (seen_places(fit, turn), fit.vertices[:68])]
+    points = fit.scale * fit.places @ turn[:2].T + fit.origin
+    return points[seen_places(fit.places, turn)], points[:68]
 
 
 def fit_head(points, is_outline=True):
     """The likeliest head and pose for the points of a photo.
 
     Each round fits the pose without the jaw points that have slid, finds where on their rows these are, and takes the
-    controls' mean given the points. Points are taken as accurate to half a millimetre; those of the outline to one
+    likeliest head given the points. Points are taken as accurate to half a millimetre; those of the outline to one
     across it and five along it, where nothing fixes them.
 
     points: [68, 2], pixels.
     is_outline: whether the jaw is on the visible outline, as in pts_2d.
     Returns: Fit.
     """
-    mean, covariance, rows = prior()
-    controls, matrix = mean, head()["matrix"]
-    scale, turn, origin = fit_pose((matrix[:68] @ mean)[INNER], points[INNER])
+    mean, moves, _ = prior()
+    places, seen = mean, np.arange(68)
+    turn = fit_pose(mean[:68][INNER], points[INNER])[1]
     for _ in range(4):
-        slid = outline(rows @ controls, turn) if is_outline else {}
-        shown = matrix[:68].copy()
-        for jaw, number in slid.items():
-            shown[jaw] = rows[jaw, number]
-        stay = np.setdiff1d(np.arange(68), list(slid))
-        scale, turn, origin = fit_pose((shown @ controls)[stay], points[stay])
+        if is_outline:
+            seen = seen_places(places, turn)
+        slid = seen >= 68
+        scale, turn, origin = fit_pose(places[seen][~slid], points[~slid])
         down = turn[:2, 1] / np.linalg.norm(turn[:2, 1])
-        good = np.full((68, 2), 0.05)  # centimetres, along the head's height and across it
-        good[list(slid)] = 0.5, 0.1
+        good = np.where(slid[:, None], [0.5, 0.1], 0.05)  # centimetres, along the head's height and across it
         noise = np.zeros((68, 2, 68, 2))
         axes = np.array([down, [down[1], -down[0]]])
         noise[range(68), :, range(68)] = np.einsum("nk,ki,kj->nij", (scale * good) ** 2, axes, axes)
-        view = np.kron(shown, scale * turn[:2])  # [136, 3C], controls to points
-        controls = likeliest(mean, covariance, view, (points - origin).ravel(), noise.reshape(136, 136))
-    return Fit(matrix @ controls, rows @ controls, *fit_pose((shown @ controls)[stay], points[stay]))
+        view = (scale * np.float64(moves[:, seen]) @ turn[:2].T).reshape(len(moves), -1)
+        missed = (points - origin - scale * mean[seen] @ turn[:2].T).ravel()
+        amounts = view @ np.linalg.solve(view.T @ view + noise.reshape(136, 136), missed)
+        places = mean + np.tensordot(np.float32(amounts), moves, 1)
+    return Fit(places, *fit_pose(places[seen][~slid], points[~slid]))
 
 
 def angles(turn):

@@ -18,23 +18,21 @@ not at all at the rim; what is in front hides what is behind.
 
 import argparse
 import hashlib
-import multiprocessing
 import shlex
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from fit_head import angles, aside, fit_head, prior, see, seen_places  # first: it sets how many threads NumPy takes
-from head import SIZE, grid_triangles, head, rasterize, rotation, smoothstep, write_files
+from head import SIZE, grid_triangles, rasterize, rotation, run_workers, smoothstep, write_face  # first: sets threads
 
 # isort: split
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from fit_head import angles, aside, fit_head, prior, see, seen_places
 from landmark.annotations import find_annotations, identity_keys, read_labels
-from landmark.cli import CORES, command, defer_signals, follow_parent
+from landmark.cli import CORES, command
 from landmark.errors import UserError
 from landmark.formats import source_of
 from landmark.outputs import whole_folder
@@ -50,10 +48,8 @@ STEP, RIM = 3, 150  # pixels between vertices of the sheet; how far from the hea
 AROUND = [-10, -4, 8, 12], [1, -2, -2, 3]
 SLOPE = 3.5  # centimetres beyond the outline at which that depth is reached
 NEAR = 1  # centimetres from a landmark within which its depth counts
+QUALITY = 92  # of the JPEGs
 EDGE = 6  # neighbouring pixels that are this many pixels apart in the photo: the edge of something
-
-
-# Reading
 
 
 def find_photos(folders):
@@ -92,9 +88,6 @@ def read_photo(annotation):
     return photo, points, "pts_2d" in known
 
 
-# Turning
-
-
 def sheet(fit):
     """The photo as a sheet in space.
 
@@ -102,20 +95,20 @@ def sheet(fit):
         follows the head [N], 0..1; triangles [T, 3]).
     """
     side = SIZE + 2 * RIM
-    view, mesh = fit.vertices @ fit.turn.T, head()
-    triangles = np.concatenate([mesh["tri"], mesh["openings"]])
-    pixels, depth = rasterize(fit.scale * view[:, :2] + fit.origin, view[:, 2:].astype(np.float32), triangles, 0)
+    view = fit.places @ fit.turn.T
+    pixels, depth = rasterize(fit.scale * view[:, :2] + fit.origin, view[:, 2:].astype(np.float32), prior()[2], 0)
     space = np.full(SIZE * SIZE, np.nan, np.float32)
     space[pixels] = depth[:, 0]
     space = cv2.copyMakeBorder(space.reshape(SIZE, SIZE), *[RIM] * 4, cv2.BORDER_CONSTANT, value=np.nan)
-    outside = np.isnan(space)
-    away, label = cv2.distanceTransformWithLabels(
-        outside.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
+    empty = np.isnan(space).astype(np.uint8)
+    away, label = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     nearest = np.zeros(label.max() + 1, np.float32)
-    nearest[label[~outside]] = space[~outside]
+    nearest[label[empty == 0]] = space[empty == 0]
     space = nearest[label]
-    space = np.where(outside, cv2.GaussianBlur(space, (0, 0), 5), space)
+    space = np.where(empty, cv2.GaussianBlur(space, (0, 0), 5), space)
+    _, regions = cv2.connectedComponents(empty)
+    outside = regions == regions[0, 0]  # and not in the mouth
+    away *= outside
     # At a cheek's outline depth changes fast and differently from row to row: it is blended into its mean along there.
     weight = cv2.GaussianBlur(outside.astype(np.float32), (0, 0), 8)
     level = cv2.GaussianBlur(np.where(outside, space, 0), (0, 0), 8) / np.maximum(weight, 1e-6)
@@ -133,7 +126,7 @@ def sheet(fit):
     beyond = np.interp(flat @ fit.turn[:2, 1], *AROUND)
     space = space + smoothstep(away / fit.scale / SLOPE) * (beyond - space)
     # The sheet passes through the landmarks, whose depth is known where the outline's is not.
-    marks = seen_places(fit, fit.turn) @ fit.turn.T
+    marks = view[seen_places(fit.places, fit.turn)]
     apart = [((flat[:, None] - marks[:, :2]) ** 2).sum(-1), ((marks[:, None, :2] - marks[:, :2]) ** 2).sum(-1)]
     near = [np.exp(-distance / (2 * NEAR**2)) for distance in apart]
     middle = np.argmin(apart[0], 0)
@@ -178,9 +171,6 @@ def choose_turns(rng, fit, variants):
     return [start @ rotation(0, yaw, 0) for start, yaw in zip(starts, yaws, strict=True)]
 
 
-# Files
-
-
 def turn_face(job):
     """Writes the variants of a photo; job: (folder, set, face, Annotation, variants, seed).
 
@@ -197,14 +187,8 @@ def turn_face(job):
     rng = np.random.default_rng([seed, *hashlib.md5(f"{group}/{face}".encode()).digest()])
     surface = sheet(fit)
     for k, turn in enumerate(choose_turns(rng, fit, variants), 1):
-        picture, pts_2d, pts_3d = turn_photo(photo, fit, turn, surface)
-        jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-        params = {
-            "pt2d": pts_2d.T,
-            "roi": np.r_[pts_2d.min(0), pts_2d.max(0)][None],
-            "Pose_Para": np.array([[*angles(turn), *fit.origin, 0, fit.scale]]),
-        }
-        write_files(out, group, f"{face}_{k}", jpeg, {"pts_2d": pts_2d, "pts_3d": pts_3d}, params)
+        pose = {"Pose_Para": np.array([[*angles(turn), *fit.origin, 0, fit.scale]])}
+        write_face(out, group, f"{face}_{k}", *turn_photo(photo, fit, turn, surface), pose, QUALITY)
     return variants
 
 
@@ -215,17 +199,8 @@ def turn_faces(photos, out, variants, seed):
     Raises UserError: no photo can be turned, or the folder cannot be written.
     """
     with whole_folder(out) as partial:
-        for group in {group for group, _, _ in photos}:
-            (partial / group).mkdir(parents=True)
-            (partial / "landmarks" / group).mkdir(parents=True)
-        cv2.setNumThreads(1)  # each core has a worker; and a fork does not copy OpenCV's threads: workers would hang
-        prior()  # before the fork, so that the workers share it
         jobs = [(partial, *photo, variants, seed) for photo in photos]
-        with defer_signals():  # the workers must not start with our handlers
-            pool = multiprocessing.Pool(CORES, follow_parent)
-        with pool:
-            answers = pool.imap(turn_face, jobs, chunksize=4)
-            answers = list(tqdm(answers, total=len(jobs), unit="photo", disable=None))
+        answers = run_workers(turn_face, jobs, "photo", [prior])
         wrong = [answer for answer in answers if isinstance(answer, str)]
         for line in wrong:
             print(f"{line}; left out", file=sys.stderr)
@@ -239,12 +214,7 @@ def turn_faces(photos, out, variants, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="a folder of annotated photos; may be given several times",
+        "--data", type=Path, action="append", required=True, metavar="DIR", help="annotated photos; may be repeated"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--variants", type=int, default=4, help="turned pictures of each photo (4)")

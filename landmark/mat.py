@@ -1,4 +1,4 @@
-"""Matrices from MATLAB's files of version 5, without scipy, whose reader crashes on some that are damaged.
+"""Matrices in MATLAB's files of version 5, without scipy, whose reader crashes on some that are damaged.
 
 The format: MathWorks, "MAT-File Format", version 5.
 """
@@ -54,6 +54,21 @@ def read_mat(path, names):
         if numbers is None:
             raise UserError(f"{name} is not a plain matrix of numbers")
     return found
+
+
+def mat_bytes(arrays):
+    """A MATLAB 5 file of named float32 matrices, as bytes.
+
+    scipy's savemat puts the date into the header, so the same seed would not give the same file.
+    """
+    out = [b"MATLAB 5.0 MAT-file".ljust(124), struct.pack("<H2s", 0x0100, b"IM")]
+    for name, a in arrays.items():
+        a = np.asarray(a, np.float32)
+        parts = [(6, struct.pack("<II", 7, 0)), (5, struct.pack("<ii", *a.shape)), (1, name.encode()),
+                 (7, a.tobytes("F"))]  # fmt: skip
+        body = b"".join(struct.pack("<II", kind, len(d)) + d + bytes(-len(d) % 8) for kind, d in parts)
+        out.append(struct.pack("<II", 14, len(body)) + body)
+    return b"".join(out)
 
 
 def _elements(data, order):
