@@ -10,8 +10,9 @@ python test_pb.py --pb models/landmark.pb --output drawn/shipped  # what the shi
 
 [ -d data/sample ] || python data/make_sample.py
 
-# With the real photos in data/300W_LP these are the four lines to type, without their options.
+# With the real photos in data/300W_LP these are the four lines to type, without their options. All that the recipe for
+# rendered faces leaves out is a correction of how people label photos.
 python prepare_tfrecords.py --data data/sample --out data/sample
-python train.py --data data/sample --models models/sample --steps 600
+python train.py --data data/sample --models models/sample --recipe rendered --steps 600
 python freeze_graph.py --data data/sample --models models/sample --output models/sample/landmark.pb
 python test_pb.py --pb models/sample/landmark.pb --output drawn/sample

@@ -333,7 +333,7 @@ def parse_args():
     count, positive, share = _number(int, 1), _number(float, 1e-12), _number(float, 1e-12, 1)
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder of the records (data)")
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints, logs (models)")
-    parser.add_argument("--recipe", choices=RECIPES, default="default", help="original: that of TF-Slim (default)")
+    parser.add_argument("--recipe", choices=RECIPES, default="default", help="of landmark/recipe.py (default)")
     parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"of senet.py ({DEFAULT_NETWORK})")
     parser.add_argument(
         "--init", type=prefix_of, metavar="PREFIX", help="checkpoint whose weights a new run starts with"

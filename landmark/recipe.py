@@ -40,7 +40,8 @@ CHOICES = [
 Recipe = namedtuple("Recipe", ["name", *(name for name, *_ in CHOICES)])
 DEFAULT = Recipe("default", *(default for _, default, _ in CHOICES))
 ORIGINAL = Recipe("original", *(original for *_, original in CHOICES))
-RECIPES = {recipe.name: recipe for recipe in (DEFAULT, ORIGINAL)}
+RENDERED = DEFAULT._replace(name="rendered", mirror_label_shift=0)  # for rendered faces, whose labels are exact
+RECIPES = {recipe.name: recipe for recipe in (DEFAULT, ORIGINAL, RENDERED)}
 
 # Names that run.json files of earlier versions use.
 FORMER_NAMES = {
