@@ -15,8 +15,6 @@ best one by test NME (box), and run.json: what the run was started with.
 
 from landmark.startup import describe_device  # first: TensorFlow reads its settings as it is imported
 
-# isort: split
-
 import argparse
 import contextlib
 import functools
@@ -32,21 +30,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
+from landmark import checkpoints
 from landmark.augment import augment_batch
-from landmark.checkpoints import (
-    BEST,
-    LAST,
-    find_whole,
-    is_due,
-    keep_run,
-    lock_models,
-    prefix_of,
-    read_run,
-    reason_of,
-    restore,
-    save,
-    step_of,
-)
+from landmark.checkpoints import BEST, LAST, find_whole
 from landmark.cli import command
 from landmark.cluster import Cluster, find_cluster
 from landmark.errors import UserError
@@ -158,13 +144,13 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     last, best = (find_whole(models, name) if cluster.is_first else None for name in (LAST, BEST))
     run = describe_run(recipe, network, manifest, steps, batch_size, seed)
     files = f"{len(train_paths)} files, {sum(manifest.sizes.values())} bytes, list {manifest.fingerprint}"
-    start = cluster.agree(run | {"records": files}, step_of(last) if last else 0)
+    start = cluster.agree(run | {"records": files}, checkpoints.step_of(last) if last else 0)
     if start >= steps:
         print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps continues from there")
         return None
     if cluster.is_first:
         check_init(None if last else init, run)
-        keep_run(models, run, run.keys() - MAY_CHANGE)
+        checkpoints.keep_run(models, run, run.keys() - MAY_CHANGE)
     seed += start + steps * cluster.index  # with the same seed after a restart, the same first records would come again
     tf.set_random_seed(seed)
     crops, labels = next_batch(cluster.share(train_paths), recipe, batch_size, seed, start, manifest.frontal)
@@ -188,15 +174,15 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
         session.run(tf.global_variables_initializer())
         best_nme = math.inf
         if best:
-            restore(best_saver, session, best)
+            checkpoints.restore(best_saver, session, best)
             best_nme = measure(session, test).box
             print(f"best so far: {best}, test NME {best_nme:.2%} (box)")
         if last:
-            restore(run_saver, session, last)
+            checkpoints.restore(run_saver, session, last)
             print(f"continuing from {last}")
         elif init and cluster.is_first:
-            restore(init_saver, session, init)
-            restore(best_saver, session, init)
+            checkpoints.restore(init_saver, session, init)
+            checkpoints.restore(best_saver, session, init)
         elif recipe.live_start and cluster.is_first:
             for op in live_start:
                 session.run(op)
@@ -223,7 +209,7 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
             _, scalars, curve = cluster.run(session, fetches)
             seconds += time.monotonic() - at
             losses.append(scalars["loss"])
-            due = is_due(step, steps, time.monotonic() - saved)
+            due = checkpoints.is_due(step, steps, time.monotonic() - saved)
             if not np.isfinite(scalars["total"]) or due and not is_finite(session):
                 rate = scalars["learning_rate"]
                 raise UserError(
@@ -235,12 +221,12 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
             if not (due and cluster.is_first):
                 continue
 
-            save(savers[LAST], session, models, LAST, step)
+            checkpoints.save(savers[LAST], session, models, LAST, step)
             saved, saved_step = time.monotonic(), step
             errors = measure(session, test)
             if errors.box < best_nme:  # by the box, because the inter-ocular distance of a profile is next to nothing
                 best_nme = errors.box
-                save(savers[BEST], session, models, BEST, step)
+                checkpoints.save(savers[BEST], session, models, BEST, step)
             left = (time.monotonic() - began) / (step - start) * (steps - step)
             sheet = draw_test_crops(session, test)
             report(writer, step, np.mean(losses), errors, sheet, len(losses) * crops_a_step / seconds, left)
@@ -248,7 +234,7 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
     except KeyboardInterrupt as stop:
         step = session.run(tf.train.get_global_step())
         if step > saved_step and cluster.is_first and is_finite(session):
-            save(savers[LAST], session, models, LAST, step)
+            checkpoints.save(savers[LAST], session, models, LAST, step)
         stop.add_note(f" at step {step}; the same command continues from {models}")
         raise
     return best_nme
@@ -266,7 +252,7 @@ def describe_run(recipe, network, manifest, steps, batch_size, seed):
 
 def check_init(init, run):
     """Raises UserError if the checkpoint to start from, if any, has another network or landmark type than the run."""
-    known = read_run(init) if init is not None else {}
+    known = checkpoints.read_run(init) if init is not None else {}
     for name in "network", "landmark_type":
         if known.get(name, run[name]) != run[name]:
             raise UserError(
@@ -294,13 +280,10 @@ def report(writer, step, loss, errors, sheet, rate, left):
         f"step {step}  loss {loss:.5f}  test loss {errors.loss:.5f}  test NME {errors.inter_ocular:.2%},"
         f" box {errors.box:.2%} (yaw {by_yaw})  {rate:.0f} images/s  {timedelta(seconds=round(left))} left"
     )
-    numbers = {
-        "test/loss": errors.loss,
-        "test/nme_inter_ocular": errors.inter_ocular,
-        "test/nme_box": errors.box,
-        "train/images_per_second": rate,
-    } | {f"test/nme_box_yaw_{yaw_bin}": error for yaw_bin, error in errors.by_yaw.items()}
-    values = [tf.Summary.Value(tag=tag, simple_value=number) for tag, number in numbers.items()]
+    numbers = {"loss": errors.loss, "nme_inter_ocular": errors.inter_ocular, "nme_box": errors.box}
+    numbers |= {f"nme_box_yaw_{yaw_bin}": error for yaw_bin, error in errors.by_yaw.items()}
+    values = [tf.Summary.Value(tag=f"test/{name}", simple_value=number) for name, number in numbers.items()]
+    values.append(tf.Summary.Value(tag="train/images_per_second", simple_value=rate))
     jpeg = cv2.imencode(".jpg", sheet)[1].tobytes()
     picture = tf.Summary.Image(encoded_image_string=jpeg, height=sheet.shape[0], width=sheet.shape[1])
     values.append(tf.Summary.Value(tag="test/crops", image=picture))
@@ -331,9 +314,7 @@ def parse_args():
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints, logs (models)")
     parser.add_argument("--recipe", choices=RECIPES, default="default", help="original: that of TF-Slim (default)")
     parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"of senet.py ({DEFAULT_NETWORK})")
-    parser.add_argument(
-        "--init", type=prefix_of, metavar="PREFIX", help="checkpoint whose weights a new run starts with"
-    )
+    parser.add_argument("--init", type=checkpoints.prefix_of, metavar="PREFIX", help="a new run takes its weights")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
     parser.add_argument("--seed", type=_number(int, 0), default=0, help="of initial values, order, dropout (0)")
@@ -357,15 +338,14 @@ def main():
     args, recipe = parse_args()
     try:
         cluster = find_cluster()
-        print(
-            f"{cluster.name}: " * (cluster.tasks > 1)
-            + f"training {args.network} on {args.data}, on {describe_device()}"
-        )
-        with lock_models(args.models) if cluster.is_first else contextlib.nullcontext(), tf.Graph().as_default():
+        task = f"{cluster.name}: " if cluster.tasks > 1 else ""
+        print(f"{task}training {args.network} on {args.data}, on {describe_device()}")
+        lock = checkpoints.lock_models(args.models) if cluster.is_first else contextlib.nullcontext()
+        with lock, tf.Graph().as_default():
             run = args.steps, args.batch_size, args.seed
             best_nme = train(args.data, args.models, recipe, args.network, *run, args.init, cluster)
     except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:  # disk or memory full
-        raise UserError(reason_of(error)) from None
+        raise UserError(checkpoints.reason_of(error)) from None
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError):
         check_records(*(find_record_files(args.data, split) for split in SPLITS))  # names the one that is damaged
         raise

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 import tensorflow.compat.v1 as tf
@@ -76,13 +75,11 @@ def read_checkpoint(prefix):
 
     Raises UserError if it is missing or damaged.
     """
-    with _plain_path(prefix) as path:
-        try:
-            reader = tf.train.load_checkpoint(path)
-            return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-        except (tf.errors.OpError, ValueError, LookupError, RuntimeError, MemoryError) as error:
-            reason = str(error).partition("\n")[0].replace(path, str(prefix))
-            raise UserError(f"{prefix} is missing or damaged: {reason}") from None
+    try:
+        reader = tf.train.NewCheckpointReader(prefix)
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (tf.errors.OpError, ValueError, LookupError, RuntimeError, MemoryError) as error:
+        raise UserError(f"{prefix} is missing or damaged: {str(error).partition(chr(10))[0]}") from None
 
 
 def restore(saver, session, checkpoint):
@@ -96,18 +93,8 @@ def restore(saver, session, checkpoint):
         if values[name].shape != tuple(variable.shape):
             shapes = f"{values[name].shape} in it, not {tuple(variable.shape)}"
             raise UserError(f"{checkpoint} belongs to another graph: {name} is {shapes}")
-    with _plain_path(checkpoint) as path:
-        saver.restore(session, path)
-
-
-@contextlib.contextmanager
-def _plain_path(prefix):
-    """A path to a checkpoint that TensorFlow does not take for a pattern, as it does models/[1]/model.ckpt."""
-    prefix = Path(prefix)
-    with tempfile.TemporaryDirectory() as folder:
-        for path in prefix.parent.glob(f"{glob.escape(prefix.name)}.*"):
-            os.symlink(path.resolve(), f"{folder}/x{path.name.removeprefix(prefix.name)}")
-        yield f"{folder}/x"
+    # Not saver.restore(), which takes a name like models/[1]/model.ckpt for a pattern.
+    session.run(saver.saver_def.restore_op_name, {saver.saver_def.filename_tensor_name: checkpoint})
 
 
 def _prefixes(models, name):

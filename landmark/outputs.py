@@ -62,22 +62,36 @@ class Outputs:
 
 
 @contextlib.contextmanager
-def whole_file(path):
+def whole_file(path, create=Path.touch):
     """Yields a path beside `path` to write to, which becomes `path` if the block ends well and is deleted otherwise.
 
+    create: function that makes what is to be written.
     Raises UserError, with `path` and the reason, if it cannot be written.
     """
-    with _whole(Path(path), Path.touch) as partial:
-        yield partial
+    path = Path(path)
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{_partial_end(path)}")
+    try:
+        try:
+            create(partial)
+            with _locked(partial):
+                yield partial
+                with defer_signals():
+                    partial.replace(path)
+        finally:
+            _remove(partial)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename not in (None, str(partial)):
+            raise
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
-@contextlib.contextmanager
 def whole_folder(path):
     """whole_file() for a folder, whose `path` is new or an empty folder; removes what killed runs left of it."""
     path = Path(path).resolve()
     _remove_partials(_find_partials(path.parent).get(_partial_end(path), ()))
-    with _whole(path, Path.mkdir) as partial:
-        yield partial
+    return whole_file(path, Path.mkdir)
 
 
 def lock(file):
@@ -125,27 +139,6 @@ def list_written(folder, suffixes):
         if now == stamp or now and now[0] == stamp[0] and name.lower().endswith(suffixes):
             written.add(name)
     return written
-
-
-@contextlib.contextmanager
-def _whole(path, create):
-    """Yields a partial file or folder, which `create`, Path.touch or Path.mkdir, makes, and which becomes `path`."""
-    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{_partial_end(path)}")
-    try:
-        try:
-            create(partial)
-            with _locked(partial):
-                yield partial
-                with defer_signals():
-                    partial.replace(path)
-        finally:
-            _remove(partial)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if error.filename not in (None, str(partial)):
-            raise
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _partial_end(path):
