@@ -111,14 +111,9 @@ def next_batch(paths, recipe, batch_size, seed, start, frontal):
 
     start: number of steps that are done; frontal: fraction of the records within 30 degrees of yaw.
     """
-    augment = None
-    if recipe.augment:
-
-        def augment(number, *batch):
-            return augment_batch(recipe, seed, start + number, *batch)
-
+    augment = functools.partial(augment_batch, recipe, seed) if recipe.augment else None
     frontal = recipe.frontal_share if frontal < recipe.frontal_share else None
-    train_set = read_batches(paths, batch_size, seed, augment, frontal)
+    train_set = read_batches(paths, batch_size, seed, augment, frontal, start)
     return tf.data.make_one_shot_iterator(train_set).get_next()[:2]
 
 
@@ -255,9 +250,7 @@ def check_init(init, run):
     known = checkpoints.read_run(init) if init is not None else {}
     for name in "network", "landmark_type":
         if known.get(name, run[name]) != run[name]:
-            raise UserError(
-                f"{init} has {name} {known[name]}, not {run[name]}: give another --network or other records"
-            )
+            raise UserError(f"{init} has {name} {known[name]}, not {run[name]}: give another --network or records")
 
 
 @contextlib.contextmanager

@@ -62,10 +62,7 @@ def find_annotations(folders):
     roots = {Path(folder).resolve(): folder for folder in folders}
     for path, folder in roots.items():
         if not path.is_dir():
-            raise UserError(
-                f"no data in {folder}: put the photos there as data/README.md says, or render some with"
-                " python data/make_sample.py"
-            )
+            raise UserError(f"no data in {folder}: see data/README.md, or run python data/make_sample.py")
         if roots.keys() & {*path.parents}:
             print(f"{folder} lies in another --data, and is taken with it")
             continue

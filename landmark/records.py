@@ -258,9 +258,6 @@ def read_manifest(folder):
     sizes = {path.name: path.stat().st_size for files in paths for path in files}
     files = sorted(Path(folder).glob("records*.json"))
     known = [manifest for path in files if (manifest := _from_json(path)) and manifest.sizes.items() <= sizes.items()]
-    for manifest in known:
-        if manifest.sizes == sizes:
-            return manifest
     if sum(len(manifest.sizes) for manifest in known) == len(sizes):
         return _merge(folder, known)
     manifest, path = check_records(*paths), Path(folder) / "records.json"
@@ -301,7 +298,7 @@ def _merge(folder, manifests):
     )
 
 
-def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
+def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, start=0):
     """Batches of `batch_size` records of some files, read inside the graph.
 
     seed: if given, shuffles and repeats for ever; otherwise one pass in order. Either way the files take turns, record
@@ -309,6 +306,7 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
     augment: function of (number of the batch, images, labels, boxes, photos), as in augment_batch, that returns crops
         and labels.
     frontal: fraction of the shuffled records to be within FRONTAL degrees of yaw; None: as they come.
+    start: number of the first batch.
     Returns: tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], NaN for a point
         without one, boxes int64 [N, 4], yaws float32 [N], degrees, 0 if unknown).
     """
@@ -339,7 +337,7 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
         return tf.cast(crops, tf.float32), labels, boxes, parsed["yaw"]
 
     # Two batches at a time, as OpenCV releases Python's lock; their order stays.
-    dataset = dataset.batch(batch_size).enumerate().map(parse, num_parallel_calls=2).prefetch(2)
+    dataset = dataset.batch(batch_size).enumerate(start).map(parse, num_parallel_calls=2).prefetch(2)
     # There is nothing to tune, and at the end of a pass the tuner can keep us waiting for up to a minute.
     options = tf.data.Options()
     options.autotune.enabled = False
