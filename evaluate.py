@@ -78,13 +78,10 @@ def draw_curves(curves):
 
 def draw_worst(truth, worst):
     """The faces with the largest errors, worst first, as a PNG file's bytes; worst: see Prediction."""
-    _, numbers, crops, predicted = zip(*worst, strict=True)
-    numbers = list(numbers)
-    drawn = [
-        (to_crop(points, truth.boxes[numbers]), colour)
-        for points, colour in ((truth.points[numbers], GREEN), (np.array(predicted), RED))
-    ]
-    return cv2.imencode(".png", contact_sheet(np.array(crops), drawn))[1].tobytes()
+    _, numbers, crops, predicted = map(np.array, zip(*worst, strict=True))
+    boxes = truth.boxes[numbers]
+    drawn = [(to_crop(truth.points[numbers], boxes), GREEN), (to_crop(predicted, boxes), RED)]
+    return cv2.imencode(".png", contact_sheet(crops, drawn))[1].tobytes()
 
 
 def measure_detected(find_faces, prediction, truth, annotations):

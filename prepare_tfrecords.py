@@ -24,15 +24,7 @@ import re
 import shlex
 from pathlib import Path
 
-from landmark.annotations import (
-    REAL_SET,
-    SAMPLE_SET,
-    assign_shards,
-    find_annotations,
-    read_faces,
-    split_faces,
-    types_of,
-)
+from landmark.annotations import REAL_SET, SAMPLE_SET, find_annotations, read_faces, split_faces, split_shards, types_of
 from landmark.cli import command
 from landmark.errors import UserError
 from landmark.outputs import Outputs
@@ -104,7 +96,7 @@ def main():
         others = " or ".join(name.removeprefix("pts_") for name in sorted(types))
         raise UserError(f"no face has {args.points.upper()} labels of the jaw: give --points {others}, or more faces")
     is_test = split_faces(annotations)
-    shards = assign_shards(is_test, args.shards or 1)
+    shards = split_shards(is_test, args.shards or 1)
     fingerprint = hash_faces(annotations, args.points)
     args.out.mkdir(parents=True, exist_ok=True)
     train, test, left_out = 0, 0, 0

@@ -173,10 +173,8 @@ def draw_pictures(find, targets, outputs, points, pose):
             count += len(faces)
         if not drawn:
             raise UserError(f"none of {len(targets)} pictures can be used: {', '.join(map(str, targets))}")
-    return (
-        drawn,
-        f"{len(drawn)} pictures in {points[0].parent}, {count} faces, {1000 * np.median(times):.1f} ms a picture",
-    )
+    rate = f"{1000 * np.median(times):.1f} ms a picture"
+    return drawn, f"{len(drawn)} pictures in {points[0].parent}, {count} faces, {rate}"
 
 
 def draw_video(find_faces, source, target, outputs, points, pose, shown):

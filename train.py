@@ -137,7 +137,9 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     check_labels(manifest.labelled, manifest.train, manifest.landmark_type)
     train_paths, test_paths = (find_record_files(data, split) for split in SPLITS)
     last, best = (find_whole(models, name) if cluster.is_first else None for name in (LAST, BEST))
-    run = describe_run(recipe, network, manifest, steps, batch_size, seed)
+    choices = recipe._asdict()
+    run = {"recipe": choices.pop("name"), "network": network, "landmark_type": manifest.landmark_type, **choices}
+    run |= {"steps": steps, "batch_size": batch_size, "seed": seed}
     files = f"{len(train_paths)} files, {sum(manifest.sizes.values())} bytes, list {manifest.fingerprint}"
     start = cluster.agree(run | {"records": files}, checkpoints.step_of(last) if last else 0)
     if start >= steps:
@@ -159,10 +161,8 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
 
     # Savers: of the whole run; of the averages, under the variables' names; of the variables alone
     averages = {variable.op.name: training.averages.average(variable) for variable in tf.model_variables()}
-    run_saver, best_saver, init_saver = (
-        tf.train.Saver(variables, max_to_keep=None, save_relative_paths=True)
-        for variables in (None, averages, tf.model_variables())
-    )
+    new_saver = functools.partial(tf.train.Saver, max_to_keep=None, save_relative_paths=True)
+    run_saver, best_saver, init_saver = map(new_saver, [None, averages, tf.model_variables()])
 
     # Session: the best averages first, whose error is the one to beat; then the weights to go on with
     with cluster.session() as session, open_logs(models, start, cluster) as writer:
@@ -236,13 +236,6 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
 
 
 # Beside the run
-
-
-def describe_run(recipe, network, manifest, steps, batch_size, seed):
-    """What a run is started with, for run.json: dict."""
-    choices = recipe._asdict()
-    run = {"recipe": choices.pop("name"), "network": network, "landmark_type": manifest.landmark_type, **choices}
-    return run | {"steps": steps, "batch_size": batch_size, "seed": seed}
 
 
 def check_init(init, run):

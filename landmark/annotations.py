@@ -191,8 +191,8 @@ def split_faces(annotations):
     return [face in test for face in faces]
 
 
-def assign_shards(is_test, shards):
-    """Assigns faces to shards: for each of a number of shards, a list of positions in is_test (see split_faces).
+def split_shards(is_test, shards):
+    """Splits faces into shards: for each of a number of shards, a list of positions in is_test (see split_faces).
 
     The faces of each split take turns, so that reading a record of each shard in turn gives the order of one file.
     """
