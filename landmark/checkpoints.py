@@ -88,11 +88,9 @@ def restore(saver, session, checkpoint):
     if not isinstance(variables, dict):
         variables = {variable.op.name: variable for variable in variables}
     for name, variable in variables.items():  # TensorFlow itself would assign values of any shape
-        if name not in values:
-            raise UserError(f"{checkpoint} belongs to another graph: {name} not found in checkpoint")
-        if values[name].shape != tuple(variable.shape):
-            shapes = f"{values[name].shape} in it, not {tuple(variable.shape)}"
-            raise UserError(f"{checkpoint} belongs to another graph: {name} is {shapes}")
+        found = values[name].shape if name in values else "not found in checkpoint"
+        if found != tuple(variable.shape):
+            raise UserError(f"{checkpoint} belongs to another graph: {name} is {found}, not {tuple(variable.shape)}")
     # Not saver.restore(), which takes a name like models/[1]/model.ckpt for a pattern.
     session.run(saver.saver_def.restore_op_name, {saver.saver_def.filename_tensor_name: checkpoint})
 
