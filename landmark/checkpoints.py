@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import tensorflow.compat.v1 as tf
@@ -75,11 +76,16 @@ def read_checkpoint(prefix):
 
     Raises UserError if it is missing or damaged.
     """
-    try:
-        reader = tf.train.NewCheckpointReader(prefix)
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, LookupError, RuntimeError, MemoryError) as error:
-        raise UserError(f"{prefix} is missing or damaged: {str(error).partition(chr(10))[0]}") from None
+    prefix = Path(prefix)
+    with tempfile.TemporaryDirectory() as folder:  # TensorFlow takes models/[1]/model.ckpt for a pattern
+        for path in prefix.parent.glob(f"{glob.escape(prefix.name)}.*"):
+            os.symlink(path.resolve(), f"{folder}/x{path.name.removeprefix(prefix.name)}")
+        try:
+            reader = tf.train.load_checkpoint(f"{folder}/x")
+            return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        except (tf.errors.OpError, ValueError, LookupError, RuntimeError, MemoryError) as error:
+            reason = str(error).partition("\n")[0].replace(f"{folder}/x", str(prefix))
+            raise UserError(f"{prefix} is missing or damaged: {reason}") from None
 
 
 def restore(saver, session, checkpoint):
@@ -91,7 +97,7 @@ def restore(saver, session, checkpoint):
         found = values[name].shape if name in values else "not found in checkpoint"
         if found != tuple(variable.shape):
             raise UserError(f"{checkpoint} belongs to another graph: {name} is {found}, not {tuple(variable.shape)}")
-    # Not saver.restore(), which takes a name like models/[1]/model.ckpt for a pattern.
+    # Not saver.restore(), which takes the path for a pattern too.
     session.run(saver.saver_def.restore_op_name, {saver.saver_def.filename_tensor_name: checkpoint})
 
 

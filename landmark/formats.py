@@ -299,9 +299,9 @@ def _in_order(parts):
     """
     numbered = {int(name) if str(name).isdecimal() else name: words for name, words in parts.items()}
     first = 0 if 0 in numbered else 1
-    if first in numbered.keys() | {LANDMARKS} and numbered.keys() <= {*range(first, first + LANDMARKS)}:
-        if first == 0 or LANDMARKS in numbered:
-            return [word for i in range(first, first + LANDMARKS) for word in numbered.get(i, MISSING)]
+    is_told = first == 0 or {1, LANDMARKS} <= numbered.keys()
+    if is_told and numbered.keys() <= {*range(first, first + LANDMARKS)}:
+        return [word for i in range(first, first + LANDMARKS) for word in numbered.get(i, MISSING)]
     return [word for words in numbered.values() for word in words][: 2 * LANDMARKS - 2]
 
 
@@ -318,11 +318,11 @@ def _size_of(values):
 
 def _find_csv(folder):
     for path in folder.matching(r".*\.(csv|tsv|txt)"):
-        lines = _read_text(path).splitlines()
+        lines = [*_read_text(path).splitlines(), ""]
         first = next((i for i, line in enumerate(lines) if line.strip()), 0)
-        marked = re.fullmatch(r'"?sep=(.)"?', lines[first], re.IGNORECASE) if lines else None  # Excel's own mark
+        marked = re.fullmatch(r'"?sep=(.)"?', lines[first], re.IGNORECASE)  # Excel's own mark
         first += bool(marked)
-        head = lines[first] if len(lines) > first else ""
+        head = lines[first]
         if len({*POINT_COLUMNS} & {*re.findall(r"\w+", head.lower())}) < MIN_POINTS:
             continue
         separator = marked[1] if marked else max(",;\t|", key=head.count)

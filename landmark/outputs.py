@@ -103,8 +103,6 @@ def lock(file):
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
-    except BlockingIOError:
-        raise
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
@@ -148,10 +146,8 @@ def _partial_end(path):
 def _find_partials(folder):
     """The partial files and folders in a folder: dict of the end of their name to their Paths."""
     found = {}
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(PARTIAL):
-                found.setdefault(entry.name.split("-", 2)[-1], []).append(Path(entry.path))
+    for path in folder.glob(f"{PARTIAL}*"):
+        found.setdefault(path.name.split("-", 2)[-1], []).append(path)
     return found
 
 
