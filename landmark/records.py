@@ -158,8 +158,7 @@ def check_labels(labelled, count, landmark_type):
 
 
 def _to_json(manifest):
-    values = manifest._asdict() | {name: getattr(manifest, name).tolist() for name in ("mean_face", "labelled")}
-    return json.dumps(values) + "\n"
+    return json.dumps(manifest._asdict(), default=np.ndarray.tolist) + "\n"
 
 
 # Reading
