@@ -165,7 +165,10 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     run_saver, best_saver, init_saver = map(new_saver, [None, averages, tf.model_variables()])
 
     # Session: the best averages first, whose error is the one to beat; then the weights to go on with
-    with cluster.session() as session, open_logs(models, start, cluster) as writer:
+    open_logs = functools.partial(tf.summary.FileWriter, str(models / "logs"))
+    with cluster.session() as session, open_logs() if cluster.is_first else contextlib.nullcontext() as writer:
+        if writer:  # TensorBoard drops what a killed run wrote after this step
+            writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start)
         session.run(tf.global_variables_initializer())
         best_nme = math.inf
         if best:
@@ -192,7 +195,7 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
     """The loop of train(), from step `start` to `steps`, with some crops a step: returns the lowest test NME (box).
 
     training: Training; test: TestSet; savers: dict of LAST and BEST to the tf.train.Saver of each; writer:
-    tf.summary.FileWriter, used by the first task alone; best_nme: the lowest so far.
+    tf.summary.FileWriter, None but in the first task; best_nme: the lowest so far.
     """
     curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", value) for name, value in training.scalars.items()])
     losses, seconds, began = [], 0.0, time.monotonic()
@@ -211,7 +214,7 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
                     f"the loss is {scalars['total']} at step {step}, at a learning rate of {rate:.2g}: try a lower"
                     f" --learning_rate; the last checkpoint before it is {find_whole(models, LAST) or 'none'}"
                 )
-            if curve and cluster.is_first:
+            if curve and writer:
                 writer.add_summary(curve, step)
             if not (due and cluster.is_first):
                 continue
@@ -244,18 +247,6 @@ def check_init(init, run):
     for name in "network", "landmark_type":
         if known.get(name, run[name]) != run[name]:
             raise UserError(f"{init} has {name} {known[name]}, not {run[name]}: give another --network or records")
-
-
-@contextlib.contextmanager
-def open_logs(models, start, cluster):
-    """A tf.summary.FileWriter, for the first task, that continues the curves of a folder from a step."""
-    if not cluster.is_first:
-        yield None
-        return
-    with tf.summary.FileWriter(str(models / "logs")) as writer:
-        # TensorBoard drops what a killed run wrote after this step.
-        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start)
-        yield writer
 
 
 def report(writer, step, loss, errors, sheet, rate, left):
