@@ -76,15 +76,12 @@ def read_checkpoint(prefix):
 
     Raises UserError if it is missing or damaged.
     """
-    prefix = Path(prefix)
-    with tempfile.TemporaryDirectory() as folder:  # TensorFlow takes models/[1]/model.ckpt for a pattern
-        for path in prefix.parent.glob(f"{glob.escape(prefix.name)}.*"):
-            os.symlink(path.resolve(), f"{folder}/x{path.name.removeprefix(prefix.name)}")
+    with _plain_path(prefix) as path:
         try:
-            reader = tf.train.load_checkpoint(f"{folder}/x")
+            reader = tf.train.load_checkpoint(path)
             return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
         except (tf.errors.OpError, ValueError, LookupError, RuntimeError, MemoryError) as error:
-            reason = str(error).partition("\n")[0].replace(f"{folder}/x", str(prefix))
+            reason = str(error).partition("\n")[0].replace(path, str(prefix))
             raise UserError(f"{prefix} is missing or damaged: {reason}") from None
 
 
@@ -97,8 +94,18 @@ def restore(saver, session, checkpoint):
         found = values[name].shape if name in values else "not found in checkpoint"
         if found != tuple(variable.shape):
             raise UserError(f"{checkpoint} belongs to another graph: {name} is {found}, not {tuple(variable.shape)}")
-    # Not saver.restore(), which takes the path for a pattern too.
-    session.run(saver.saver_def.restore_op_name, {saver.saver_def.filename_tensor_name: checkpoint})
+    with _plain_path(checkpoint) as path:
+        saver.restore(session, path)
+
+
+@contextlib.contextmanager
+def _plain_path(prefix):
+    """A path to a checkpoint that TensorFlow does not take for a pattern, as it does models/[1]/model.ckpt."""
+    prefix = Path(prefix)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in prefix.parent.glob(f"{glob.escape(prefix.name)}.*"):
+            os.symlink(path.resolve(), f"{folder}/x{path.name.removeprefix(prefix.name)}")
+        yield f"{folder}/x"
 
 
 def _prefixes(models, name):
