@@ -12,8 +12,6 @@ Usage:
 
 from landmark.startup import CORES, describe_device  # first: TensorFlow reads its settings as it is imported
 
-# isort: split
-
 import argparse
 import functools
 import io
@@ -81,13 +79,10 @@ def draw_curves(curves):
 
 def draw_worst(truth, worst):
     """The faces with the largest errors, worst first, as a PNG file's bytes; worst: see Prediction."""
-    _, numbers, crops, predicted = zip(*worst, strict=True)
-    numbers = list(numbers)
-    drawn = [
-        (to_crop(points, truth.boxes[numbers]), colour)
-        for points, colour in ((truth.points[numbers], GREEN), (np.array(predicted), RED))
-    ]
-    return cv2.imencode(".png", contact_sheet(np.array(crops), drawn))[1].tobytes()
+    _, numbers, crops, predicted = map(np.array, zip(*worst, strict=True))
+    boxes = truth.boxes[numbers]
+    drawn = [(to_crop(truth.points[numbers], boxes), GREEN), (to_crop(predicted, boxes), RED)]
+    return cv2.imencode(".png", contact_sheet(crops, drawn))[1].tobytes()
 
 
 def measure_detected(find_faces, prediction, truth, annotations):
@@ -103,17 +98,9 @@ def measure_detected(find_faces, prediction, truth, annotations):
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--pb", action="append", metavar="FILE", help="may be given several times (landmark.pb, else that in models/)"
-    )
+    parser.add_argument("--pb", action="append", metavar="FILE", help="repeatable (landmark.pb, else that in models/)")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--data",
-        action="append",
-        type=Path,
-        metavar="DIR",
-        help="a folder of annotated photos; may be given several times",
-    )
+    source.add_argument("--data", action="append", type=Path, metavar="DIR", help="annotated photos, repeatable")
     source.add_argument("--records", type=Path, nargs="+", metavar="FILE", help="record files")
     parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="which jaw --data has (2d)")
     parser.add_argument("--detect", action="store_true", help="find the faces in their whole photos too; with --data")
@@ -139,12 +126,8 @@ def main():
     annotations = find_annotations(args.data) if args.data else None
     faces = read_faces(annotations, f"pts_{args.points}", ahead=CORES) if args.data else read_records(args.records)
     began = time.monotonic()
-    truth, predictions = predict_faces(
-        models,
-        faces,
-        {path: landmark_type_of(graph) for path, graph in graphs.items()},
-        annotations and len(annotations),
-    )
+    types = {path: landmark_type_of(graph) for path, graph in graphs.items()}
+    truth, predictions = predict_faces(models, faces, types, annotations and len(annotations))
     crops = len(models) * len(truth.names) * (1 + SHAKES)
     print(f"{PROTOCOL}\n{crops} crops, {crops / (time.monotonic() - began):.0f} a second")
     annotations = annotations and [annotations[i] for i in truth.numbers]

@@ -14,8 +14,6 @@ NME on the test records by 3% of itself.
 
 from landmark.startup import describe_device  # first: TensorFlow reads its settings as it is imported
 
-# isort: split
-
 import argparse
 import importlib.util
 import shlex
@@ -53,9 +51,7 @@ def read_test_crops(data, checkpoint, calibrate):
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints (models)")
-    parser.add_argument(
-        "--checkpoint", type=prefix_of, metavar="PREFIX", help="this one (the best in --models, else the last)"
-    )
+    parser.add_argument("--checkpoint", type=prefix_of, metavar="PREFIX", help="(the best in --models, else the last)")
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="records to check on (data)")
     parser.add_argument("--output", type=Path, default=OWN_MODEL, metavar="FILE", help=f"({OWN_MODEL})")
     for name, form in FORMATS.items():

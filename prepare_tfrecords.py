@@ -15,8 +15,6 @@ files of their own, and together hold the same records.
 
 from landmark.startup import CORES  # first: TensorFlow reads its settings as it is imported
 
-# isort: split
-
 import argparse
 import contextlib
 import hashlib
@@ -26,18 +24,9 @@ import re
 import shlex
 from pathlib import Path
 
-from landmark.annotations import (
-    REAL_SET,
-    SAMPLE_SET,
-    assign_shards,
-    find_annotations,
-    read_faces,
-    split_faces,
-    types_of,
-)
+from landmark.annotations import REAL_SET, SAMPLE_SET, find_annotations, read_faces, split_faces, split_shards, types_of
 from landmark.cli import command
 from landmark.errors import UserError
-from landmark.formats import Row
 from landmark.outputs import Outputs
 from landmark.records import write_records
 
@@ -45,16 +34,10 @@ MAX_SHARDS = 99_999  # five digits
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--data",
-        action="append",
-        type=Path,
-        metavar="DIR",
-        help=f"a folder of annotated photos; may be given several times ({REAL_SET}, else {SAMPLE_SET})",
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
+    default = REAL_SET if REAL_SET.is_dir() else SAMPLE_SET
+    parser.add_argument("--data", action="append", type=Path, metavar="DIR", help=f"photos, repeatable ({default})")
     parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="which jaw the labels have (2d)")
     parser.add_argument("--out", type=Path, default=Path("data"), metavar="DIR", help="where to write (data)")
     parser.add_argument("--shards", type=int, metavar="N", help="write N files a split, for N machines (one)")
@@ -65,7 +48,7 @@ def parse_args():
         parser.error(f"argument --shards: {args.shards} is not in 1..{MAX_SHARDS}")
     if args.shard is not None and not 0 <= args.shard < (args.shards or 0):
         parser.error(f"argument --shard: {args.shard} is not in 0..N-1 of --shards N")
-    args.data = args.data or [REAL_SET if REAL_SET.is_dir() else SAMPLE_SET]
+    args.data = args.data or [default]
     return args
 
 
@@ -92,9 +75,9 @@ def hash_faces(annotations, points):
     digest = hashlib.md5(points.encode())
     for annotation in annotations:
         digest.update(os.fsencode(annotation.name))
-        source = annotation.points
+        row = annotation.points
         with contextlib.suppress(OSError):  # such a face will be left out
-            digest.update(repr(source.numbers).encode() if isinstance(source, Row) else source.read_bytes())
+            digest.update(row.path.read_bytes() if row.numbers is None else repr(row.numbers).encode())
     return digest.hexdigest()
 
 
@@ -113,7 +96,7 @@ def main():
         others = " or ".join(name.removeprefix("pts_") for name in sorted(types))
         raise UserError(f"no face has {args.points.upper()} labels of the jaw: give --points {others}, or more faces")
     is_test = split_faces(annotations)
-    shards = assign_shards(is_test, args.shards or 1)
+    shards = split_shards(is_test, args.shards or 1)
     fingerprint = hash_faces(annotations, args.points)
     args.out.mkdir(parents=True, exist_ok=True)
     train, test, left_out = 0, 0, 0

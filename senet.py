@@ -167,15 +167,10 @@ DEFAULT_NETWORK = "deep"  # of train.py
 
 def _conv(mode, net, size, outputs, stride=1):
     with tf.variable_scope(None, default_name="Conv"):
-        inputs = net.shape[-1]
+        shape = [size, size, net.shape[-1], outputs]
         # TF-Slim's variance scaling: 1.3 makes up for what truncation takes from the variance.
-        stddev = math.sqrt(1.3 * 2 / (size * size * inputs))
-        weights = _variable(
-            "weights",
-            [size, size, inputs, outputs],
-            tf.truncated_normal_initializer(stddev=stddev),
-            regularizer=lambda w: mode.weight_decay * tf.nn.l2_loss(w),
-        )
+        initializer = tf.truncated_normal_initializer(stddev=math.sqrt(1.3 * 2 / math.prod(shape[:-1])))
+        weights = _variable("weights", shape, initializer, regularizer=lambda w: mode.weight_decay * tf.nn.l2_loss(w))
         return tf.nn.relu(_normalised_conv(mode, net, weights, stride), name="Relu")
 
 

@@ -35,8 +35,6 @@ Files not written by this same command, or made of another source, are kept unle
 
 from landmark.startup import describe_device  # first: TensorFlow reads its settings as it is imported
 
-# isort: split
-
 import argparse
 import contextlib
 import csv
@@ -181,10 +179,8 @@ def draw_pictures(find, targets, outputs, points, pose):
             count += len(faces)
         if not drawn:
             raise UserError(f"none of {len(targets)} pictures can be used: {', '.join(map(str, targets))}")
-    return (
-        drawn,
-        f"{len(drawn)} pictures in {points[0].parent}, {count} faces, {1000 * np.median(times):.1f} ms a picture",
-    )
+    rate = f"{1000 * np.median(times):.1f} ms a picture"
+    return drawn, f"{len(drawn)} pictures in {points[0].parent}, {count} faces, {rate}"
 
 
 def draw_video(find_faces, source, target, outputs, points, pose, shown):
@@ -236,12 +232,8 @@ def show(picture, milliseconds=0):
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--pb", type=Path, metavar="FILE", help="landmark.pb, .tflite or .onnx (landmark.pb, else that in models/)"
-    )
-    parser.add_argument(
-        "--images", type=Path, nargs="+", default=[Path("images")], metavar="PATH", help="face crops (images)"
-    )
+    parser.add_argument("--pb", type=Path, metavar="FILE", help=".pb, .tflite or .onnx (landmark.pb, else in models/)")
+    parser.add_argument("--images", type=Path, nargs="+", default=[Path("images")], metavar="PATH", help="(images)")
     parser.add_argument("--output", type=Path, default=Path("images/out"), metavar="DIR", help="(images/out)")
     whole = parser.add_mutually_exclusive_group()
     whole.add_argument("--detect", action="store_true", help="--images holds whole photos: find the faces first")

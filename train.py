@@ -15,8 +15,6 @@ best one by test NME (box), and run.json: what the run was started with.
 
 from landmark.startup import describe_device  # first: TensorFlow reads its settings as it is imported
 
-# isort: split
-
 import argparse
 import contextlib
 import functools
@@ -32,21 +30,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
+from landmark import checkpoints
 from landmark.augment import augment_batch
-from landmark.checkpoints import (
-    BEST,
-    LAST,
-    find_whole,
-    is_due,
-    keep_run,
-    lock_models,
-    prefix_of,
-    read_run,
-    reason_of,
-    restore,
-    save,
-    step_of,
-)
+from landmark.checkpoints import BEST, LAST, find_whole
 from landmark.cli import command
 from landmark.cluster import Cluster, find_cluster
 from landmark.errors import UserError
@@ -125,14 +111,9 @@ def next_batch(paths, recipe, batch_size, seed, start, frontal):
 
     start: number of steps that are done; frontal: fraction of the records within 30 degrees of yaw.
     """
-    augment = None
-    if recipe.augment:
-
-        def augment(number, *batch):
-            return augment_batch(recipe, seed, start + number, *batch)
-
+    augment = functools.partial(augment_batch, recipe, seed) if recipe.augment else None
     frontal = recipe.frontal_share if frontal < recipe.frontal_share else None
-    train_set = read_batches(paths, batch_size, seed, augment, frontal)
+    train_set = read_batches(paths, batch_size, seed, augment, frontal, start)
     return tf.data.make_one_shot_iterator(train_set).get_next()[:2]
 
 
@@ -156,19 +137,21 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     check_labels(manifest.labelled, manifest.train, manifest.landmark_type)
     train_paths, test_paths = (find_record_files(data, split) for split in SPLITS)
     last, best = (find_whole(models, name) if cluster.is_first else None for name in (LAST, BEST))
-    run = describe_run(recipe, network, manifest, steps, batch_size, seed)
+    choices = recipe._asdict()
+    run = {"recipe": choices.pop("name"), "network": network, "landmark_type": manifest.landmark_type, **choices}
+    run |= {"steps": steps, "batch_size": batch_size, "seed": seed}
     files = f"{len(train_paths)} files, {sum(manifest.sizes.values())} bytes, list {manifest.fingerprint}"
     ramp = 0 if init else recipe.augment_ramp_steps  # a checkpoint has its features already
     if last:  # a run that continues keeps its own
-        ramp = read_run(last).get("augment_ramp_steps", ramp)
-    start, ramp = cluster.agree(run | {"records": files}, [step_of(last) if last else 0, ramp])
+        ramp = checkpoints.read_run(last).get("augment_ramp_steps", ramp)
+    start, ramp = cluster.agree(run | {"records": files}, [checkpoints.step_of(last) if last else 0, ramp])
     recipe, run = recipe._replace(augment_ramp_steps=ramp), run | {"augment_ramp_steps": ramp}
     if start >= steps:
         print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps continues from there")
         return None
     if cluster.is_first:
         check_init(None if last else init, run)
-        keep_run(models, run, run.keys() - MAY_CHANGE)
+        checkpoints.keep_run(models, run, run.keys() - MAY_CHANGE)
     seed += start + steps * cluster.index  # with the same seed after a restart, the same first records would come again
     tf.set_random_seed(seed)
     crops, labels = next_batch(cluster.share(train_paths), recipe, batch_size, seed, start, manifest.frontal)
@@ -182,25 +165,26 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
 
     # Savers: of the whole run; of the averages, under the variables' names; of the variables alone
     averages = {variable.op.name: training.averages.average(variable) for variable in tf.model_variables()}
-    run_saver, best_saver, init_saver = (
-        tf.train.Saver(variables, max_to_keep=None, save_relative_paths=True)
-        for variables in (None, averages, tf.model_variables())
-    )
+    new_saver = functools.partial(tf.train.Saver, max_to_keep=None, save_relative_paths=True)
+    run_saver, best_saver, init_saver = map(new_saver, [None, averages, tf.model_variables()])
 
     # Session: the best averages first, whose error is the one to beat; then the weights to go on with
-    with cluster.session() as session, open_logs(models, start, cluster) as writer:
+    open_logs = functools.partial(tf.summary.FileWriter, str(models / "logs"))
+    with cluster.session() as session, open_logs() if cluster.is_first else contextlib.nullcontext() as writer:
+        if writer:  # TensorBoard drops what a killed run wrote after this step
+            writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start)
         session.run(tf.global_variables_initializer())
         best_nme = math.inf
         if best:
-            restore(best_saver, session, best)
+            checkpoints.restore(best_saver, session, best)
             best_nme = measure(session, test).box
             print(f"best so far: {best}, test NME {best_nme:.2%} (box)")
         if last:
-            restore(run_saver, session, last)
+            checkpoints.restore(run_saver, session, last)
             print(f"continuing from {last}")
         elif init and cluster.is_first:
-            restore(init_saver, session, init)
-            restore(best_saver, session, init)
+            checkpoints.restore(init_saver, session, init)
+            checkpoints.restore(best_saver, session, init)
         elif recipe.live_start and cluster.is_first:
             for op in live_start:
                 session.run(op)
@@ -215,7 +199,7 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
     """The loop of train(), from step `start` to `steps`, with some crops a step: returns the lowest test NME (box).
 
     training: Training; test: TestSet; savers: dict of LAST and BEST to the tf.train.Saver of each; writer:
-    tf.summary.FileWriter, used by the first task alone; best_nme: the lowest so far.
+    tf.summary.FileWriter, None but in the first task; best_nme: the lowest so far.
     """
     curves = tf.summary.merge([tf.summary.scalar(f"train/{name}", value) for name, value in training.scalars.items()])
     losses, seconds, began = [], 0.0, time.monotonic()
@@ -227,24 +211,24 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
             _, scalars, curve = cluster.run(session, fetches)
             seconds += time.monotonic() - at
             losses.append(scalars["loss"])
-            due = is_due(step, steps, time.monotonic() - saved)
+            due = checkpoints.is_due(step, steps, time.monotonic() - saved)
             if not np.isfinite(scalars["total"]) or due and not is_finite(session):
                 rate = scalars["learning_rate"]
                 raise UserError(
                     f"the loss is {scalars['total']} at step {step}, at a learning rate of {rate:.2g}: try a lower"
                     f" --learning_rate; the last checkpoint before it is {find_whole(models, LAST) or 'none'}"
                 )
-            if curve and cluster.is_first:
+            if curve and writer:
                 writer.add_summary(curve, step)
             if not (due and cluster.is_first):
                 continue
 
-            save(savers[LAST], session, models, LAST, step)
+            checkpoints.save(savers[LAST], session, models, LAST, step)
             saved, saved_step = time.monotonic(), step
             errors = measure(session, test)
             if errors.box < best_nme:  # by the box, because the inter-ocular distance of a profile is next to nothing
                 best_nme = errors.box
-                save(savers[BEST], session, models, BEST, step)
+                checkpoints.save(savers[BEST], session, models, BEST, step)
             left = (time.monotonic() - began) / (step - start) * (steps - step)
             sheet = draw_test_crops(session, test)
             report(writer, step, np.mean(losses), errors, sheet, len(losses) * crops_a_step / seconds, left)
@@ -252,7 +236,7 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
     except KeyboardInterrupt as stop:
         step = session.run(tf.train.get_global_step())
         if step > saved_step and cluster.is_first and is_finite(session):
-            save(savers[LAST], session, models, LAST, step)
+            checkpoints.save(savers[LAST], session, models, LAST, step)
         stop.add_note(f" at step {step}; the same command continues from {models}")
         raise
     return best_nme
@@ -261,33 +245,12 @@ def run_steps(session, cluster, training, test, savers, writer, models, start, s
 # Beside the run
 
 
-def describe_run(recipe, network, manifest, steps, batch_size, seed):
-    """What a run is started with, for run.json: dict."""
-    choices = recipe._asdict()
-    run = {"recipe": choices.pop("name"), "network": network, "landmark_type": manifest.landmark_type, **choices}
-    return run | {"steps": steps, "batch_size": batch_size, "seed": seed}
-
-
 def check_init(init, run):
     """Raises UserError if the checkpoint to start from, if any, has another network or landmark type than the run."""
-    known = read_run(init) if init is not None else {}
+    known = checkpoints.read_run(init) if init is not None else {}
     for name in "network", "landmark_type":
         if known.get(name, run[name]) != run[name]:
-            raise UserError(
-                f"{init} has {name} {known[name]}, not {run[name]}: give another --network or other records"
-            )
-
-
-@contextlib.contextmanager
-def open_logs(models, start, cluster):
-    """A tf.summary.FileWriter, for the first task, that continues the curves of a folder from a step."""
-    if not cluster.is_first:
-        yield None
-        return
-    with tf.summary.FileWriter(str(models / "logs")) as writer:
-        # TensorBoard drops what a killed run wrote after this step.
-        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start)
-        yield writer
+            raise UserError(f"{init} has {name} {known[name]}, not {run[name]}: give another --network or records")
 
 
 def report(writer, step, loss, errors, sheet, rate, left):
@@ -298,13 +261,10 @@ def report(writer, step, loss, errors, sheet, rate, left):
         f"step {step}  loss {loss:.5f}  test loss {errors.loss:.5f}  test NME {errors.inter_ocular:.2%},"
         f" box {errors.box:.2%} (yaw {by_yaw})  {rate:.0f} images/s  {timedelta(seconds=round(left))} left"
     )
-    numbers = {
-        "test/loss": errors.loss,
-        "test/nme_inter_ocular": errors.inter_ocular,
-        "test/nme_box": errors.box,
-        "train/images_per_second": rate,
-    } | {f"test/nme_box_yaw_{yaw_bin}": error for yaw_bin, error in errors.by_yaw.items()}
-    values = [tf.Summary.Value(tag=tag, simple_value=number) for tag, number in numbers.items()]
+    numbers = {"loss": errors.loss, "nme_inter_ocular": errors.inter_ocular, "nme_box": errors.box}
+    numbers |= {f"nme_box_yaw_{yaw_bin}": error for yaw_bin, error in errors.by_yaw.items()}
+    values = [tf.Summary.Value(tag=f"test/{name}", simple_value=number) for name, number in numbers.items()]
+    values.append(tf.Summary.Value(tag="train/images_per_second", simple_value=rate))
     jpeg = cv2.imencode(".jpg", sheet)[1].tobytes()
     picture = tf.Summary.Image(encoded_image_string=jpeg, height=sheet.shape[0], width=sheet.shape[1])
     values.append(tf.Summary.Value(tag="test/crops", image=picture))
@@ -335,9 +295,7 @@ def parse_args():
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints, logs (models)")
     parser.add_argument("--recipe", choices=RECIPES, default="default", help="of landmark/recipe.py (default)")
     parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"of senet.py ({DEFAULT_NETWORK})")
-    parser.add_argument(
-        "--init", type=prefix_of, metavar="PREFIX", help="checkpoint whose weights a new run starts with"
-    )
+    parser.add_argument("--init", type=checkpoints.prefix_of, metavar="PREFIX", help="a new run takes its weights")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
     parser.add_argument("--seed", type=_number(int, 0), default=0, help="of initial values, order, dropout (0)")
@@ -361,15 +319,14 @@ def main():
     args, recipe = parse_args()
     try:
         cluster = find_cluster()
-        print(
-            f"{cluster.name}: " * (cluster.tasks > 1)
-            + f"training {args.network} on {args.data}, on {describe_device()}"
-        )
-        with lock_models(args.models) if cluster.is_first else contextlib.nullcontext(), tf.Graph().as_default():
+        task = f"{cluster.name}: " if cluster.tasks > 1 else ""
+        print(f"{task}training {args.network} on {args.data}, on {describe_device()}")
+        lock = checkpoints.lock_models(args.models) if cluster.is_first else contextlib.nullcontext()
+        with lock, tf.Graph().as_default():
             run = args.steps, args.batch_size, args.seed
             best_nme = train(args.data, args.models, recipe, args.network, *run, args.init, cluster)
     except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:  # disk or memory full
-        raise UserError(reason_of(error)) from None
+        raise UserError(checkpoints.reason_of(error)) from None
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError):
         check_records(*(find_record_files(args.data, split) for split in SPLITS))  # names the one that is damaged
         raise

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from landmark.cli import CORES, defer_signals, follow_parent
 from landmark.errors import UserError
-from landmark.formats import FORMATS, Row, file_of, find_annotated, rank_of, read_points, source_of
+from landmark.formats import FORMATS, find_annotated, rank_of, read_points, source_of
 from landmark.pictures import decode_picture, read_picture
 from landmark.points import JAW, LANDMARK_TYPES, OVERLAP, bounds, crop_box, crop_face, overlap, to_crop
 from landmark.pose import MEAN_HEAD, read_yaw
@@ -62,10 +62,7 @@ def find_annotations(folders):
     roots = {Path(folder).resolve(): folder for folder in folders}
     for path, folder in roots.items():
         if not path.is_dir():
-            raise UserError(
-                f"no data in {folder}: put the photos there as data/README.md says, or render some with"
-                " python data/make_sample.py"
-            )
+            raise UserError(f"no data in {folder}: see data/README.md, or run python data/make_sample.py")
         if roots.keys() & {*path.parents}:
             print(f"{folder} lies in another --data, and is taken with it")
             continue
@@ -110,14 +107,16 @@ def settle(annotations):
         if len(some) == 1:  # its points need not be read
             settled += some
             continue
-        kept = []
-        for label in [(annotation, _points_of(annotation, find_turn)) for annotation in sorted(some, key=rank_of)]:
-            if any(_is_copy(label, other) for other in kept):
-                continue
-            winner = next((other for other, points in kept if _are_one_face(label, (other, points))), None)
+        labels, kept = {}, []
+        for annotation in sorted(some, key=rank_of):
+            points = _points_of(annotation, find_turn)
+            copies = id(annotation) if points is None else (rank_of(annotation), str((points.round(2) + 0.0).tolist()))
+            labels.setdefault(copies, (annotation, points))
+        for label in labels.values():
+            winner = next((other[0] for other in kept if _are_one_face(label, other)), None)
             if not winner:
                 kept.append(label)
-            elif rank_of(winner) == 0 < rank_of(label[0]):
+            elif rank_of(winner) == 0:
                 replaced[label[0].format, winner.format] += 1
         settled += [annotation for annotation, _ in kept]
     for (loser, winner), count in replaced.items():
@@ -125,47 +124,35 @@ def settle(annotations):
     return settled
 
 
-def _is_copy(label, other):
-    """Whether two labels of a photo, of equal rank, have the same points; each is (Annotation, see _points_of)."""
-    (annotation, points), (other, others) = label, other
-    if rank_of(annotation) != rank_of(other) or points is None or others is None:
-        return False
-    return np.array_equal(points.round(2), others.round(2), equal_nan=True)
-
-
 def _are_one_face(label, other):
-    """Whether two labels of a photo, the second of which ranks no lower, are of one face; see _is_copy.
+    """Whether two labels of a photo, (Annotation, see _points_of) each, the second ranking no lower, are of one face.
 
-    Raises UserError: they are of equal rank, in two files, and differ.
+    Raises UserError: they are of equal rank, in two files.
     """
     (annotation, points), (other, others) = label, other
     is_equal = rank_of(annotation) == rank_of(other)
     if rank_of(annotation) > 1 and not is_equal:
         return True  # a photo with a 3DMM fit shows one face
-    if points is None or others is None:
-        return False
+    if points is None or others is None or is_equal and annotation.points.path == other.points.path:
+        return False  # or two faces close to each other in one list
     if overlap(bounds(points), bounds(others)) <= (ONE_FACE if is_equal else OVERLAP):  # a correction may be large
         return False
-    if not is_equal:
-        return True
-    if file_of(annotation) == file_of(other):
-        return False  # two faces close to each other
-    raise UserError(
-        f"{source_of(annotation)} and {source_of(other)} place different points on one face of {annotation.photo}:"
-        " delete one of them"
-    )
+    if is_equal:
+        raise UserError(
+            f"{source_of(annotation)} and {source_of(other)} place different points on one face of {annotation.photo}:"
+            " delete one of them"
+        )
+    return True
 
 
 def _points_of(annotation, find_turn):
     """The points of a face, float64 [68, 2], in stored pixels of its photo, or None if they cannot be read."""
-    try:
+    with contextlib.suppress(UserError):
         points = next(iter(read_points(annotation).values()))
-        if isinstance(annotation.points, Row) and annotation.points.upright:
+        if annotation.points.upright:
             origin, axes = find_turn(annotation.photo)
             points = (points - origin) @ axes  # of unit length, at right angles: the inverse is the transpose
         return points
-    except UserError:
-        return None
 
 
 def name_faces(annotations):
@@ -184,9 +171,8 @@ def name_faces(annotations):
             break
         stems = Counter(photo.with_suffix("") for photo in alike)
         for photo in alike:
-            names[photo] = "/".join(
-                (photo if stems[photo.with_suffix("")] > 1 else photo.with_suffix("")).parts[-parts:]
-            )
+            path = photo if stems[photo.with_suffix("")] > 1 else photo.with_suffix("")
+            names[photo] = "/".join(path.parts[-parts:])
     return [
         face._replace(name=f"{names[photo]}#{i}" if i else names[photo])
         for photo, faces in photos.items()
@@ -205,8 +191,8 @@ def split_faces(annotations):
     return [face in test for face in faces]
 
 
-def assign_shards(is_test, shards):
-    """Assigns faces to shards: for each of a number of shards, a list of positions in is_test (see split_faces).
+def split_shards(is_test, shards):
+    """Splits faces into shards: for each of a number of shards, a list of positions in is_test (see split_faces).
 
     The faces of each split take turns, so that reading a record of each shard in turn gives the order of one file.
     """
@@ -250,8 +236,7 @@ def read_labels(annotation):
     """
     source = source_of(annotation)
     try:
-        known = read_points(annotation)
-        row = annotation.points if isinstance(annotation.points, Row) else Row(None, None, None)
+        known, row = read_points(annotation), annotation.points
         source = annotation.photo
         photo, data = read_picture(source, stored=not row.upright)
         height, width = photo.shape[:2]
@@ -268,15 +253,11 @@ def read_labels(annotation):
 def _find_turn(path):
     """How OpenCV turns a photo upright: (x and y where its first pixel then is; its x and y axes there, in columns)."""
     upright, photo = (read_picture(path, stored=stored)[0] for stored in (False, True))
-    height, width = photo.shape[:2]
-    corners = np.array([[0, 0], [width - 1, 0], [0, height - 1]])  # of the stored photo: they tell the turn apart
     for turn in ORIENTATIONS:
         if np.array_equal(turn(photo), upright):
-            places = np.zeros([*photo.shape[:2], 1], np.int32)
-            places[corners[:, 1], corners[:, 0], 0] = 1, 2, 3
-            turned = turn(places)[..., 0]
-            origin, right, down = (np.argwhere(turned == i)[0][::-1] for i in (1, 2, 3))
-            return origin, np.stack([(right - origin) / max(width - 1, 1), (down - origin) / max(height - 1, 1)], 1)
+            corners = turn(np.arange(4).reshape(2, 2))
+            first, right, down = (np.argwhere(corners == i)[0][::-1] for i in range(3))
+            return first * np.subtract(upright.shape[1::-1], 1), np.stack([right - first, down - first], 1)
     raise UserError("its EXIF orientation is not one of the eight")
 
 

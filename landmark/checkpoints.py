@@ -91,11 +91,9 @@ def restore(saver, session, checkpoint):
     if not isinstance(variables, dict):
         variables = {variable.op.name: variable for variable in variables}
     for name, variable in variables.items():  # TensorFlow itself would assign values of any shape
-        if name not in values:
-            raise UserError(f"{checkpoint} belongs to another graph: {name} not found in checkpoint")
-        if values[name].shape != tuple(variable.shape):
-            shapes = f"{values[name].shape} in it, not {tuple(variable.shape)}"
-            raise UserError(f"{checkpoint} belongs to another graph: {name} is {shapes}")
+        found = values[name].shape if name in values else "not found in checkpoint"
+        if found != tuple(variable.shape):
+            raise UserError(f"{checkpoint} belongs to another graph: {name} is {found}, not {tuple(variable.shape)}")
     with _plain_path(checkpoint) as path:
         saver.restore(session, path)
 
@@ -137,9 +135,7 @@ def lock_models(models):
             lock(file)
         except BlockingIOError:
             file.seek(0)
-            raise UserError(
-                f"process {file.read()} is training in {models}: stop it, or give another --models"
-            ) from None
+            raise UserError(f"process {file.read()} trains in {models}: stop it, or give another --models") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -168,9 +164,7 @@ def save(saver, session, models, name, step):
     except tf.errors.OpError as error:
         _remove_torn(models)
         reason = reason_of(error).rpartition("; ")[2]  # PATH; REASON
-        raise UserError(
-            f"cannot save {models / name}-{step}: {reason}: make room, and the same command continues from the last one"
-        ) from None
+        raise UserError(f"cannot save {models / name}-{step}: {reason}: make room, then run this again") from None
     older = [prefix for prefix in _prefixes(models, name) if prefix != saved]
     for prefix in older[KEPT[name] - 1 :]:
         for path in sorted(models.glob(f"{glob.escape(Path(prefix).name)}.*"), reverse=True):  # the .index first
@@ -208,9 +202,7 @@ def keep_run(models, run, fixed):
         if was == value:
             continue
         if name in fixed:
-            raise UserError(
-                f"{models} holds a run with {name} {was}, not {value}: continue with that, or give another --models"
-            )
+            raise UserError(f"{models} holds a run with {name} {was}, not {value}: keep it, or give another --models")
         print(f"{name} was {was} in {models} and is {value} from here on")
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:

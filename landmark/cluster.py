@@ -13,7 +13,6 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import collective_ops
 
 from landmark.errors import UserError
-from landmark.listen import listen_only_at
 from landmark.waiting import STEP_SECONDS, Waiting, count_all_reduce, task_session
 
 RUN, WEIGHTS, GRADIENTS, END = range(4)  # the instance keys of the all-reduces
@@ -35,7 +34,6 @@ class Cluster:
             self.target = tf.distribute.Server({"worker": addresses}, "worker", index, config=config).target
         except tf.errors.OpError as error:
             raise UserError(f"{self.name} cannot listen at {addresses[index]}: {error.message}") from None
-        listen_only_at(addresses[index])
         self._waiting = Waiting(names, addresses, index)
 
     def share(self, paths):
@@ -70,13 +68,16 @@ class Cluster:
     @contextlib.contextmanager
     def session(self):
         """A context with a tf.Session, at whose end the tasks wait for each other."""
+        if self.tasks == 1:
+            with tf.Session() as session:
+                yield session
+            return
         with task_session(self._addresses, self.index) as session:
-            end = self._all_reduce([tf.zeros([1])], END) if self.tasks > 1 else None
+            end = self._all_reduce([tf.zeros([1])], END)
             yield session
-            if end:
+            self._waiting.run(session, end)
+            with contextlib.suppress(UserError):  # all are done: once all know that, each may leave
                 self._waiting.run(session, end)
-                with contextlib.suppress(UserError):  # all are done: once all know that, each may leave
-                    self._waiting.run(session, end)
 
     def start(self, session):
         """Gives the variables of every task the values that they have in the first."""
@@ -95,9 +96,8 @@ class Cluster:
     def _all_reduce(self, tensors, key, dtype=tf.float64, final_op="Id"):
         """The sum of each tensor over the tasks, in one all-reduce; float64 holds float32, steps and bytes exactly."""
         flat = tf.concat([tf.reshape(tf.cast(each, dtype), [-1]) for each in tensors], 0)
-        with tf.device("/CPU:0"), tf.control_dependencies([flat]):
-            with tf.control_dependencies([count_all_reduce()]):
-                flat = collective_ops.all_reduce(flat, self.tasks, 1, key, final_op=final_op)
+        with tf.device("/CPU:0"), tf.control_dependencies([flat]), tf.control_dependencies([count_all_reduce()]):
+            flat = collective_ops.all_reduce(flat, self.tasks, 1, key, final_op=final_op)
         parts = tf.split(flat, [each.shape.num_elements() for each in tensors])
         return [tf.cast(tf.reshape(part, each.shape), each.dtype) for part, each in zip(parts, tensors, strict=True)]
 
@@ -109,9 +109,7 @@ def find_cluster():
         jobs = {job: addresses for job, addresses in config.get("cluster", {}).items() if addresses}
         tasks = [(job, number) for job in sorted(jobs) for number in range(len(jobs[job]))]  # chief, master, worker
         if len(jobs.keys() & {"chief", "master"}) > 1 or jobs.keys() - {"chief", "master", "worker"}:
-            raise UserError(
-                f"TF_CONFIG names {', '.join(jobs)}: give it one chief (or master) and workers, nothing else"
-            )
+            raise UserError(f"TF_CONFIG names {', '.join(jobs)}: give it one chief (or master), and workers alone")
         index = tasks.index((config["task"]["type"], int(config["task"]["index"]))) if tasks else 0
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"TF_CONFIG is wrong (README.md has an example): {error}") from None

@@ -8,6 +8,7 @@ import os
 import re
 from collections import namedtuple
 from pathlib import Path
+from xml.etree.ElementTree import TreeBuilder
 from xml.parsers import expat
 
 import numpy as np
@@ -19,6 +20,7 @@ from landmark.points import LANDMARK_TYPES, LANDMARKS
 
 PLACEHOLDERS = 0, -1  # x and y of points that were not found, or cannot be seen, in some sets
 MIN_POINTS = 20  # of the 68 that a face must have
+MISSING = "nan", "nan"
 PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"
 # The 98 points of WFLW that are the 68: every other one of the jaw; the upper edge of each brow; the nose; the corners
 # of the eyes and the two points on each lid; the mouth.
@@ -27,19 +29,19 @@ WFLW_68 += [60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73, 75, *range(76, 96)]
 POINT_COLUMNS = [f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy"]  # of points.csv
 TEST_PB_COLUMNS = {"face", "yaw", "pitch", "roll", "score", "spread0", "width", "height"}  # that test_pb.py adds
 
-# One labelled face. points: what the format reads its points from, the Path of a file or a Row; photo: Path; format: a
-# name in FORMATS; name: <SET>/<stem>, with #1, #2, ... for further faces of a photo; "" until all faces are known.
+# One labelled face. points: the Row that its points are read from; photo: Path; format: a name in FORMATS; name:
+# <SET>/<stem>, with #1, #2, ... for further faces of a photo; "" until all faces are known.
 Annotation = namedtuple("Annotation", "points photo format name", defaults=[""])
 
-# One face of a file that lists many. line: of the file, from 1; numbers: list of str, x and y of its points; upright:
-# whether they are in the picture turned upright by its EXIF orientation, not in stored pixels; size: (width, height)
-# of the picture that they are in, numbers or None each.
-Row = namedtuple("Row", "path line numbers upright size", defaults=[False, (None, None)])
+# Where the points of a face are written down. path: of the file. In a file that lists many faces, line: from 1;
+# numbers: list of str, x and y of its points; size: (width, height) of the picture that they are in, numbers or None
+# each. upright: whether they are in the picture turned upright by its EXIF orientation, not in stored pixels.
+Row = namedtuple("Row", "path line numbers size upright", defaults=[None, None, (None, None), False])
 
-# find: function of a Folder that yields (points, photo) of its Annotations; read: function of an Annotation's points
-# that returns a dict of a landmark type to numbers [N, 2], in pixels of the photo; origin: its first pixel; variants:
-# whether `_0`, `_1`, ... at the end of a name may be the same face again; rank: where two formats label one face, the
-# lower one wins; of equal ones, both must have the same points.
+# find: function of a Folder that yields (Row, photo) of each face; read: function of a Row that returns a dict of a
+# landmark type to numbers [N, 2], in pixels of the photo; origin: its first pixel; variants: whether `_0`, `_1`, ... at
+# the end of a name may be the same face again; rank: where two formats label one face, the lower one wins; of equal
+# ones, both must have the same points.
 Format = namedtuple("Format", "find read origin variants rank")
 
 
@@ -67,20 +69,28 @@ class Folder:
 
     @functools.cached_property
     def pictures(self):
-        """dict of (folder, stem) to the Path of the picture there."""
-        found = [path for path in self.files if path.suffix.lower() in PICTURES]
-        return {(path.parent, path.stem): path for path in sorted(found, key=_by_suffix, reverse=True)}
+        """The picture files."""
+        return [path for path in self.files if path.suffix.lower() in PICTURES]
+
+    @functools.cached_property
+    def _by_stem(self):
+        """dict of (folder, stem) to the picture there, the first of PICTURES."""
+        found = sorted(self.pictures, key=lambda path: PICTURES.index(path.suffix.lower()), reverse=True)
+        return {(path.parent, path.stem): path for path in found}
 
     @functools.cached_property
     def _by_name(self):
         """dict of each end of each picture's path, from its name on, to the picture; None where there are several."""
         found = {}
-        for path in self.files:
-            if path.suffix.lower() in PICTURES:
-                parts = path.relative_to(self.path).parts
-                for i in range(len(parts)):
-                    found["/".join(parts[i:])] = None if "/".join(parts[i:]) in found else path
+        for path in self.pictures:
+            parts = path.relative_to(self.path).parts
+            for end in ("/".join(parts[i:]) for i in range(len(parts))):
+                found[end] = None if end in found else path
         return found
+
+    def photo_beside(self, path):
+        """The Path of the photo beside the file of its points."""
+        return self._by_stem.get((path.parent, path.stem), path.with_suffix(".jpg"))
 
     def photo(self, name, source):
         """The Path of the photo that the file `source` calls by a name: from there, or anywhere in the folder.
@@ -93,10 +103,6 @@ class Folder:
             return direct
         parts = [part for part in parts if part not in ("/", "..")] or ["nameless"]
         return self._by_name.get("/".join(parts)) or self._by_name.get(parts[-1]) or source.parent.joinpath(*parts)
-
-
-def _by_suffix(path):
-    return PICTURES.index(path.suffix.lower())
 
 
 def find_annotated(folder):
@@ -144,13 +150,8 @@ def read_points(annotation):
 
 def source_of(annotation):
     """Where the points of a face are written down, for a message: a file, with the line where it lists many."""
-    points = annotation.points
-    return f"{points.path}, line {points.line}" if isinstance(points, Row) else str(points)
-
-
-def file_of(annotation):
-    """The Path of the file in which the points of a face are written down."""
-    return annotation.points.path if isinstance(annotation.points, Row) else annotation.points
+    row = annotation.points
+    return f"{row.path}, line {row.line}" if row.line else str(row.path)
 
 
 def rank_of(annotation):
@@ -166,12 +167,12 @@ def _find_300w_lp(folder):
         for root in path.parents[1:]:
             if root.name == "landmarks":
                 group, stem = path.parent.relative_to(root), path.name.removesuffix("_pts.mat")
-                yield path, root.parent / group / f"{stem}.jpg"
+                yield Row(path), root.parent / group / f"{stem}.jpg"
                 break
 
 
-def _read_300w_lp(path):
-    mat = read_mat(path, LANDMARK_TYPES)
+def _read_300w_lp(row):
+    mat = read_mat(row.path, LANDMARK_TYPES)
     if "pts_2d" not in mat:
         raise UserError("no pts_2d in the MAT file")
     return mat
@@ -181,8 +182,7 @@ def _find_fits(name, folder):
     """MAT files beside photos, for those without other labels, that hold a name, or cannot be read among such."""
     holds = {}
     for path in folder.matching(r".*\.mat"):
-        photo = folder.pictures.get((path.parent, path.stem), path.with_suffix(".jpg"))
-        if photo not in folder.labelled:
+        if (photo := folder.photo_beside(path)) not in folder.labelled:
             try:
                 holds[path, photo] = name in read_mat(path, [name])
             except UserError:
@@ -190,11 +190,11 @@ def _find_fits(name, folder):
     folders = {path.parent for (path, photo), is_held in holds.items() if is_held and photo.exists()}
     for (path, photo), is_held in holds.items():
         if is_held is not False and path.parent in folders:
-            yield path, photo
+            yield Row(path), photo
 
 
-def _read_fit(name, landmark_type, path):
-    mat = read_mat(path, [name])
+def _read_fit(name, landmark_type, row):
+    mat = read_mat(row.path, [name])
     if name not in mat:
         raise UserError(f"no {name} in the MAT file")
     return {landmark_type: mat[name][:2].T}  # pt3d_68 has the depth too
@@ -205,15 +205,15 @@ def _read_fit(name, landmark_type, path):
 
 def _find_pts(folder):
     for path in folder.matching(r".*\.pts"):
-        yield path, folder.pictures.get((path.parent, path.stem), path.with_suffix(".jpg"))
+        yield Row(path), folder.photo_beside(path)
 
 
-def _read_pts(path):
-    body = re.search(r"\{(.*)\}", _read_text(path), re.DOTALL)
+def _read_pts(row):
+    body = re.search(r"\{(.*)\}", _read_text(row.path), re.DOTALL)
     return {"pts_2d": _to_numbers(body[1].split() if body else [])}
 
 
-# Lists: a Row for each face
+# Lists of faces
 
 
 def _read_row(count, chosen, row):
@@ -253,49 +253,43 @@ def _find_wflw(folder):
 
 def _find_xml(folder):
     for path in folder.matching(r".*\.xml"):
-        for name, line, words, size in _parse_xml(path):
-            yield Row(path, line, words, False, size), folder.photo(name, path)
+        for image in _parse_xml(path).iter("image"):
+            photo = folder.photo(image.get("file", image.get("name", "")), path)
+            for group in image.iter():
+                for parts in _from_xml(group):
+                    yield Row(path, group.get("line"), _in_order(parts), _size_of(image)), photo
 
 
 def _parse_xml(path):
-    """The faces of an XML file of dlib and imglab (<image file>, <box>, <part name x y>) or of CVAT (<image name>,
-    <points points="x,y;..."> or a <skeleton> of <points label="0">): list of (photo's name, line, words, size)."""
-    faces, image, parts = [], ("", None), {}
+    """The root Element of an XML file; each has the attribute `line`, an int, where it starts."""
+    builder, parser = TreeBuilder(), expat.ParserCreate()
 
     def start(tag, attributes):
-        nonlocal image, parts
-        if tag == "image":
-            image = attributes.get("file", attributes.get("name", "")), _size_of(attributes)
-        points = [point.split(",") for point in attributes.get("points", "").split(";")] if tag == "points" else ()
-        if len(points) > 1:
-            faces.append((*image, parser.CurrentLineNumber, dict(enumerate(points))))
-        elif tag in ("box", "skeleton"):
-            parts = {}
-            faces.append((*image, parser.CurrentLineNumber, parts))
-        elif tag == "part":
-            parts[attributes.get("name", "")] = [attributes.get("x"), attributes.get("y")]
-        elif points:  # one of a skeleton
-            is_seen = attributes.get("outside", "0") == "0"
-            parts[attributes.get("label", "")] = points[0] if is_seen else ["nan", "nan"]
-
-    def end(tag):
-        nonlocal parts
-        if tag in ("box", "skeleton"):
-            parts = {}
-        elif tag == "image" and parts:  # points outside of a skeleton
-            faces.append((*image, parser.CurrentLineNumber, parts))
-            parts = {}
+        builder.start(tag, attributes | {"line": parser.CurrentLineNumber})
 
     def refuse(*_):  # entities can grow without end
         raise ValueError("it defines entities")
 
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler, parser.EntityDeclHandler = start, end, refuse
+    parser.StartElementHandler, parser.EndElementHandler, parser.EntityDeclHandler = start, builder.end, refuse
     try:
         parser.Parse(path.read_bytes(), True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise UserError(f"{path}: not a readable XML file: {error}") from None
-    return [(name, line, _in_order(parts), size) for name, size, line, parts in faces if parts]
+    return builder.close()
+
+
+def _from_xml(group):
+    """The faces right below an Element, each a dict for _in_order: of dlib and imglab (<box> of <part name x y>), or of
+    CVAT (<points points="x,y;...">, or a <skeleton> of <points label="0">)."""
+    numbered = {part.get("name", ""): [part.get("x"), part.get("y")] for part in group.findall("part")}
+    faces = [numbered]
+    for points in group.findall("points"):
+        places = [place.split(",") for place in points.get("points", "").split(";")]
+        if len(places) > 1:
+            faces.append(dict(enumerate(places)))
+        else:
+            numbered[points.get("label", "")] = places[0] if points.get("outside", "0") == "0" else MISSING
+    return filter(None, faces)
 
 
 def _in_order(parts):
@@ -305,9 +299,9 @@ def _in_order(parts):
     """
     numbered = {int(name) if str(name).isdecimal() else name: words for name, words in parts.items()}
     first = 0 if 0 in numbered else 1
-    if first in numbered.keys() | {LANDMARKS} and numbered.keys() <= {*range(first, first + LANDMARKS)}:
-        if first == 0 or LANDMARKS in numbered:
-            return [word for i in range(first, first + LANDMARKS) for word in numbered.get(i, ("nan", "nan"))]
+    is_told = first == 0 or {1, LANDMARKS} <= numbered.keys()
+    if is_told and numbered.keys() <= {*range(first, first + LANDMARKS)}:
+        return [word for i in range(first, first + LANDMARKS) for word in numbered.get(i, MISSING)]
     return [word for words in numbered.values() for word in words][: 2 * LANDMARKS - 2]
 
 
@@ -324,11 +318,11 @@ def _size_of(values):
 
 def _find_csv(folder):
     for path in folder.matching(r".*\.(csv|tsv|txt)"):
-        lines = _read_text(path).splitlines()
+        lines = [*_read_text(path).splitlines(), ""]
         first = next((i for i, line in enumerate(lines) if line.strip()), 0)
-        marked = re.fullmatch(r'"?sep=(.)"?', lines[first], re.IGNORECASE) if lines else None  # Excel's own mark
+        marked = re.fullmatch(r'"?sep=(.)"?', lines[first], re.IGNORECASE)  # Excel's own mark
         first += bool(marked)
-        head = lines[first] if len(lines) > first else ""
+        head = lines[first]
         if len({*POINT_COLUMNS} & {*re.findall(r"\w+", head.lower())}) < MIN_POINTS:
             continue
         separator = marked[1] if marked else max(",;\t|", key=head.count)
@@ -344,7 +338,7 @@ def _find_csv(folder):
                     raise UserError(f"{path}, line {line}: more cells than columns: put decimal commas in quotes")
                 words = [(row[name] or "").strip().replace(",", ".") for name in POINT_COLUMNS]
                 if any(words) and not row.get("seconds"):  # else a picture without a face, or a frame of a video
-                    found = Row(path, line, [word or "nan" for word in words], upright, _size_of(row))
+                    found = Row(path, line, [word or "nan" for word in words], _size_of(row), upright)
                     yield found, folder.photo(row["picture"] or "", path)
         except csv.Error as error:
             raise UserError(f"{path}, line {rows.line_num + first}: {error}") from None
@@ -363,38 +357,39 @@ def _find_json(folder):
             faces = [*_from_coco(content), *_from_labelme(content)] if isinstance(content, dict) else []
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             raise UserError(f"{path}: not the JSON of COCO or labelme: {error!r}") from None
-        for name, words, size in faces:
-            yield Row(path, 1, words, False, size), folder.photo(name, path)
+        for name, parts, size in faces:
+            yield Row(path, 1, _in_order(parts), size), folder.photo(name, path)
 
 
 def _from_coco(content):
-    """Yields (photo's name, words, size) of COCO keypoints: x, y, and v, which is 0 for a point without a label."""
-    images = {image["id"]: image for image in content.get("images") or ()} if content.get("annotations") else {}
-    for annotation in content.get("annotations") or () if images else ():
-        numbers = annotation.get("keypoints") or ()
-        if len(numbers) == 3 * LANDMARKS:
-            x, y, labelled = (numbers[i::3] for i in range(3))
-            places = [place if seen else ("nan", "nan") for *place, seen in zip(x, y, labelled, strict=True)]
-            image = images[annotation["image_id"]]
-            yield image["file_name"], [word for place in places for word in place], _size_of(image)
+    """Yields (photo's name, dict for _in_order, size) of COCO keypoints: x, y, and v, 0 for a point without a label."""
+    annotations = content.get("annotations") if content.get("images") else None
+    faces = [face for face in annotations or () if len(face.get("keypoints") or ()) == 3 * LANDMARKS]
+    images = {image["id"]: image for image in content["images"]} if annotations else {}
+    for face in faces:
+        x, y, labelled = (face["keypoints"][i::3] for i in range(3))
+        places = [place if seen else MISSING for *place, seen in zip(x, y, labelled, strict=True)]
+        image = images[face["image_id"]]
+        yield image["file_name"], dict(enumerate(places)), _size_of(image)
 
 
 def _from_labelme(content):
-    """Yields (photo's name, words, size) of labelme: a shape of 68 points, or the numbered points of one group_id."""
+    """Yields (photo's name, dict for _in_order, size) of labelme: a shape of 68 points, or the numbered points of one
+    group_id."""
     if not {"shapes", "imagePath"} <= content.keys():
         return
     size = _size_of({"width": content.get("imageWidth"), "height": content.get("imageHeight")})
-    faces = {}
+    groups = {}
     for shape in content["shapes"]:
-        points = shape["points"]
+        points, label = shape["points"], str(shape.get("label"))
         if len(points) == LANDMARKS:
-            yield content["imagePath"], [word for point in points for word in point], size
+            yield content["imagePath"], dict(enumerate(points)), size
         elif len(points) == 1:
-            group = faces.setdefault(shape.get("group_id"), {})
-            group[str(shape["label"]) + "+" * (str(shape["label"]) in group)] = points[0]
-    for parts in faces.values():
+            parts = groups.setdefault(shape.get("group_id"), {})
+            parts[label + "+" * (label in parts)] = points[0]
+    for parts in groups.values():
         if len(parts) >= MIN_POINTS:
-            yield content["imagePath"], _in_order(parts), size
+            yield content["imagePath"], parts, size
 
 
 FITS = functools.partial(_find_fits, "pt3d_68"), functools.partial(_find_fits, "pt2d")

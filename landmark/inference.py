@@ -174,15 +174,9 @@ def predict_twice(predict, picture, box):
     """
     nudge = NUDGE * (box[2] - box[0])
     pair = find_landmarks(predict, picture, [box - nudge, box + nudge])
-    spread = np.linalg.norm(pair[0] - pair[1], axis=-1)
-    points = pair.mean(0)
-    score = score_face(spread.mean() / np.linalg.norm(2 * nudge))
-    return Face(None, box, points, spread, score, None, None)
-
-
-def score_face(moved):
-    """How likely there is a face, 0..1; moved: how far the points followed their crop, as a share of its shift."""
-    return float(1 / (1 + (moved / NO_FACE) ** STEEPNESS))
+    points, spread = pair.mean(0), np.linalg.norm(pair[0] - pair[1], axis=-1)
+    moved = spread.mean() / np.linalg.norm(2 * nudge)  # how far they followed the crop, as a share of its shift
+    return Face(None, box, points, spread, float(1 / (1 + (moved / NO_FACE) ** STEEPNESS)), None, None)
 
 
 def find_on_crop(predict, picture):

@@ -62,22 +62,36 @@ class Outputs:
 
 
 @contextlib.contextmanager
-def whole_file(path):
+def whole_file(path, create=Path.touch):
     """Yields a path beside `path` to write to, which becomes `path` if the block ends well and is deleted otherwise.
 
+    create: function that makes what is to be written.
     Raises UserError, with `path` and the reason, if it cannot be written.
     """
-    with _whole(Path(path), Path.touch) as partial:
-        yield partial
+    path = Path(path)
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{_partial_end(path)}")
+    try:
+        try:
+            create(partial)
+            with _locked(partial):
+                yield partial
+                with defer_signals():
+                    partial.replace(path)
+        finally:
+            _remove(partial)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename not in (None, str(partial)):
+            raise
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
-@contextlib.contextmanager
 def whole_folder(path):
     """whole_file() for a folder, whose `path` is new or an empty folder; removes what killed runs left of it."""
     path = Path(path).resolve()
     _remove_partials(_find_partials(path.parent).get(_partial_end(path), ()))
-    with _whole(path, Path.mkdir) as partial:
-        yield partial
+    return whole_file(path, Path.mkdir)
 
 
 def lock(file):
@@ -89,8 +103,6 @@ def lock(file):
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
-    except BlockingIOError:
-        raise
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
@@ -127,27 +139,6 @@ def list_written(folder, suffixes):
     return written
 
 
-@contextlib.contextmanager
-def _whole(path, create):
-    """Yields a partial file or folder, which `create`, Path.touch or Path.mkdir, makes, and which becomes `path`."""
-    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{_partial_end(path)}")
-    try:
-        try:
-            create(partial)
-            with _locked(partial):
-                yield partial
-                with defer_signals():
-                    partial.replace(path)
-        finally:
-            _remove(partial)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if error.filename not in (None, str(partial)):
-            raise
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-
-
 def _partial_end(path):
     return os.fsdecode(os.fsencode(path.name)[-200:])  # a name has 255 bytes at most
 
@@ -155,10 +146,8 @@ def _partial_end(path):
 def _find_partials(folder):
     """The partial files and folders in a folder: dict of the end of their name to their Paths."""
     found = {}
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(PARTIAL):
-                found.setdefault(entry.name.split("-", 2)[-1], []).append(Path(entry.path))
+    for path in folder.glob(f"{PARTIAL}*"):
+        found.setdefault(path.name.split("-", 2)[-1], []).append(path)
     return found
 
 

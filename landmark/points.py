@@ -27,17 +27,9 @@ OPENINGS = {
     "mouth_open": (([61, 62, 63], [67, 66, 65]), ([60], [64])),
 }
 # The landmark that each becomes in the mirror.
-MIRROR = [
-    *range(16, -1, -1),  # jaw
-    *range(26, 16, -1),  # brows
-    *range(27, 31),
-    *range(35, 30, -1),  # nose
-    *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),  # eyes
-    *range(54, 47, -1),
-    *range(59, 54, -1),  # outer lip
-    *range(64, 59, -1),
-    *range(67, 64, -1),  # inner lip
-]
+MIRROR = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]  # jaw, brows, nose
+MIRROR += [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]  # eyes
+MIRROR += [*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]  # outer and inner lip
 GREEN, RED = (0, 255, 0), (0, 0, 255)
 SHEET_COLUMNS = 5
 LIMIT, BOX_LIMIT = 0.08, 0.10  # NME from which a face counts as failed

@@ -83,11 +83,15 @@ class _Totals:
         self.landmark_type = face.landmark_type
 
     def manifest(self, test, paths, fingerprint=None):
-        labelled = self.labelled.repeat(2)
-        mean_face = np.divide(self.label, labelled, out=np.full(2 * LANDMARKS, 0.5), where=labelled > 0)
         sizes = {path.name: path.stat().st_size for path in paths}
-        frontal = self.frontal / self.count
+        mean_face, frontal = _mean_face(self.label, self.labelled), self.frontal / self.count
         return Manifest(self.landmark_type, self.count, test, mean_face, self.labelled, frontal, sizes, fingerprint)
+
+
+def _mean_face(label, labelled):
+    """The mean label from the sum of all and the numbers of labels, the middle of the crop where there are none."""
+    counts = labelled.repeat(2)
+    return np.divide(label, counts, out=np.full(2 * LANDMARKS, 0.5), where=counts > 0)
 
 
 def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_file):
@@ -128,11 +132,12 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
         if not shard:  # of shards, only all together must have all labels
             check_labels(totals.labelled, counts[0], totals.landmark_type)
     manifest = totals.manifest(counts[1], paths, fingerprint)
+    points = np.reshape([face.label for face in preview], [-1, LANDMARKS, 2])
+    sheet = contact_sheet(np.array([face.crop for face in preview]), [(points, GREEN)])
     with write(out / f"records{shard}.json") as path:
         path.write_text(_to_json(manifest))
-    labels = [(np.reshape([face.label for face in preview], [-1, LANDMARKS, 2]), GREEN)]
     with write(out / f"preview{shard}.png") as path:
-        path.write_bytes(cv2.imencode(".png", contact_sheet(np.array([face.crop for face in preview]), labels))[1])
+        path.write_bytes(cv2.imencode(".png", sheet)[1])
     return manifest, len(skipped)
 
 
@@ -154,8 +159,7 @@ def check_labels(labelled, count, landmark_type):
 
 
 def _to_json(manifest):
-    values = manifest._asdict() | {name: getattr(manifest, name).tolist() for name in ("mean_face", "labelled")}
-    return json.dumps(values) + "\n"
+    return json.dumps(manifest._asdict(), default=np.ndarray.tolist) + "\n"
 
 
 # Reading
@@ -254,9 +258,6 @@ def read_manifest(folder):
     sizes = {path.name: path.stat().st_size for files in paths for path in files}
     files = sorted(Path(folder).glob("records*.json"))
     known = [manifest for path in files if (manifest := _from_json(path)) and manifest.sizes.items() <= sizes.items()]
-    for manifest in known:
-        if manifest.sizes == sizes:
-            return manifest
     if sum(len(manifest.sizes) for manifest in known) == len(sizes):
         return _merge(folder, known)
     manifest, path = check_records(*paths), Path(folder) / "records.json"
@@ -271,13 +272,10 @@ def _from_json(path):
     """The Manifest in a file, or None if it holds something else."""
     try:
         manifest = Manifest(**json.loads(path.read_text()))
-        mean_face, labelled = np.array(manifest.mean_face, np.float64), np.array(manifest.labelled, np.int64)
-        counts = manifest.train, manifest.test, manifest.frontal, *manifest.sizes.values()
-        if (mean_face.shape, labelled.shape) == ((2 * LANDMARKS,), (LANDMARKS,)) and min(counts) >= 0:
-            return manifest._replace(mean_face=mean_face, labelled=labelled)
-    except (ValueError, TypeError, AttributeError):
-        pass
-    return None
+        arrays = {"mean_face": np.array(manifest.mean_face, np.float64), "labelled": np.array(manifest.labelled, int)}
+        return manifest._replace(**arrays)
+    except (ValueError, TypeError):
+        return None
 
 
 def _merge(folder, manifests):
@@ -289,19 +287,18 @@ def _merge(folder, manifests):
             raise UserError(f"{folder}: {names} come from different preparations: write all --shards again")
     if not others:
         return first
-    train, labelled = sum(m.train for m in manifests), sum(m.labelled for m in manifests)
-    label = sum(m.mean_face * m.labelled.repeat(2) for m in manifests)
+    train, labelled = sum(each.train for each in manifests), sum(each.labelled for each in manifests)
     return first._replace(
         train=train,
-        test=sum(m.test for m in manifests),
-        mean_face=np.where(labelled.repeat(2) > 0, label / np.maximum(labelled.repeat(2), 1), 0.5),
+        test=sum(each.test for each in manifests),
+        mean_face=_mean_face(sum(each.mean_face * each.labelled.repeat(2) for each in manifests), labelled),
         labelled=labelled,
-        frontal=sum(m.frontal * m.train for m in manifests) / train,
-        sizes={name: size for m in manifests for name, size in m.sizes.items()},
+        frontal=sum(each.frontal * each.train for each in manifests) / train,
+        sizes={name: size for each in manifests for name, size in each.sizes.items()},
     )
 
 
-def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
+def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, start=0):
     """Batches of `batch_size` records of some files, read inside the graph.
 
     seed: if given, shuffles and repeats for ever; otherwise one pass in order. Either way the files take turns, record
@@ -309,6 +306,7 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
     augment: function of (number of the batch, images, labels, boxes, photos), as in augment_batch, that returns crops
         and labels.
     frontal: fraction of the shuffled records to be within FRONTAL degrees of yaw; None: as they come.
+    start: number of the first batch.
     Returns: tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], NaN for a point
         without one, boxes int64 [N, 4], yaws float32 [N], degrees, 0 if unknown).
     """
@@ -339,7 +337,7 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None):
         return tf.cast(crops, tf.float32), labels, boxes, parsed["yaw"]
 
     # A batch a core at a time, as OpenCV releases Python's lock; their order stays.
-    dataset = dataset.batch(batch_size).enumerate().map(parse, num_parallel_calls=CORES).prefetch(2)
+    dataset = dataset.batch(batch_size).enumerate(start).map(parse, num_parallel_calls=CORES).prefetch(2)
     # There is nothing to tune, and at the end of a pass the tuner can keep us waiting for up to a minute.
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -61,9 +61,7 @@ def run_session(session, crops):
     try:
         return session.run(OUTPUT_NAME, {INPUT_NAME: crops})
     except tf.errors.OpError as error:
-        raise UserError(
-            f"the graph is damaged: write one with python freeze_graph.py ({type(error).__name__})"
-        ) from None
+        raise UserError(f"the graph is damaged ({type(error).__name__}): python freeze_graph.py writes one") from None
 
 
 def load_saved_model(path, threads=0):

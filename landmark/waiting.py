@@ -22,15 +22,12 @@ BROKEN_ASKS = 3  # how often the others are asked who is lost when an all-reduce
 
 
 def task_session(addresses, index, graph=None, **options):
-    """A tf.Session on the server of one task, which uses no other server.
+    """A tf.Session on the server of task `index`, an int, which uses no other server.
 
-    addresses: list of "host:port", one for each task; empty for a session of this process, without a server.
-    index: int, of the task.
+    addresses: list of "host:port", one for each task.
     graph: tf.Graph, or None for the default one.
     options: fields of tf.ConfigProto.
     """
-    if not addresses:
-        return tf.Session(graph=graph)
     config = tf.ConfigProto(device_filters=[f"/job:worker/task:{index}"], **options)
     return tf.Session(f"grpc://{addresses[index]}", graph, config)
 
@@ -54,8 +51,7 @@ class Waiting:
     """
 
     def __init__(self, names, addresses, index):
-        self._names, self._addresses, self._index = names, addresses, index
-        self._started = set()  # the tasks that have ever answered
+        self._names, self._addresses, self._index, self._all_started = names, addresses, index, False
         self._runner, self._askers = ThreadPoolExecutor(1), ThreadPoolExecutor(len(names))
         with tf.Graph().as_default() as self._graph, task_session(addresses, index) as session:
             session.run(tf.raw_ops.AssignVariableOp(resource=_counter(), value=np.int64(0)))
@@ -72,48 +68,40 @@ class Waiting:
         running, began, broken = self._runner.submit(session.run, fetches), time.monotonic(), 0
         try:
             while True:
-                try:
-                    result = running.result(ASK_SECONDS)
-                    self._started.update(range(len(self._names)))
-                    return result
-                except TimeoutError:
-                    pass
-                except BROKEN as error:  # and so at once when it is asked for the result again
-                    broken, reason = broken + 1, type(error).__name__
+                wait([running], ASK_SECONDS)
+                if running.done() and not isinstance(running.exception(), BROKEN):
+                    self._all_started = True
+                    return running.result()
+                broken += running.done()
                 lost = self._find_lost(time.monotonic() - began, seconds, broken)
-                if broken and not lost:
-                    time.sleep(ASK_SECONDS)
-                    lost = [f"the connection to another task ({reason})"] if broken == BROKEN_ASKS else []
+                if broken == BROKEN_ASKS and not lost:
+                    lost = [f"the connection to another task ({type(running.exception()).__name__})"]
                 if lost:
                     raise UserError(
                         f"{self._names[self._index]}: lost {' and '.join(lost)}; start all tasks again with the same"
                         " commands: they go on from the last checkpoint"
                     )
+                if broken:
+                    time.sleep(ASK_SECONDS)
         except KeyboardInterrupt:
             wait([running], ASK_SECONDS)  # a step that can end is better saved whole
             raise
 
     def _find_lost(self, waited, seconds, broken):
-        """A line on each task that is lost.
-
-        waited: seconds that this task has waited.
-        seconds: see run().
-        broken: whether an all-reduce has broken off, so that some task is lost.
-        """
-        counts = [*self._askers.map(self._ask, range(len(self._names)))]
-        lost = []
-        for index, (name, address, count) in enumerate(zip(self._names, self._addresses, counts, strict=True)):
-            if count is None:
+        """A line on each task that is lost, after some seconds that this task has `waited`; `seconds` as in run();
+        broken: whether an all-reduce has broken off, so that some task is lost."""
+        counts, lost = [*self._askers.map(self._ask, range(len(self._names)))], []
+        furthest = max(count or 0 for count in counts)
+        for index, count in enumerate(counts):
+            if count is None and (broken or self._all_started or waited > START_SECONDS):
                 what = "does not answer"
-                is_lost = broken or index in self._started or waited > START_SECONDS
+            elif count is not None and furthest - count > 2:  # a task that runs is 1 behind, 2 if it answered sooner
+                what = "was started again"
+            elif count is not None and furthest > count and waited > (seconds if index else START_SECONDS):
+                what = f"has kept the others waiting for {waited:.0f} seconds"
             else:
-                self._started.add(index)
-                behind = max(count or 0 for count in counts) - count
-                restarted = behind > 2  # a task that has run all along is one behind, or two if it answered sooner
-                what = "was started again" if restarted else f"has kept the others waiting for {waited:.0f} seconds"
-                is_lost = restarted or behind and waited > (seconds if index else START_SECONDS)
-            if is_lost:
-                lost.append(f"{name} ({address}), which {what}")
+                continue
+            lost.append(f"{self._names[index]} ({self._addresses[index]}), which {what}")
         return lost
 
     def _ask(self, index):

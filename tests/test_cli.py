@@ -1,5 +1,7 @@
 """What scripts print and how they end: their own lines alone; one for a mistake of the user; a traceback for a bug."""
 
+from landmark.startup import SETTINGS, describe_device
+
 import os
 import subprocess
 import sys
@@ -11,7 +13,6 @@ from conftest import ENVIRONMENT, REPO, call
 
 from landmark.cli import CORES
 from landmark.errors import UserError
-from landmark.startup import SETTINGS, describe_device
 
 SHIPPED = REPO / "models" / "landmark.pb"
 ON_CPU = f", on {CORES} CPU core{'s' * (CORES > 1)}"

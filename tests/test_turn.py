@@ -18,7 +18,7 @@ from bench.turned import compare, find_turns, find_variants
 from fit_head import SAMPLES, angles, aside, fit_head, prior, see
 from head import rotation
 from landmark.annotations import find_annotations, split_faces
-from landmark.formats import Annotation
+from landmark.formats import Annotation, Row
 from make_sample import render_face
 
 FACES, VARIANTS = 5, 3
@@ -211,7 +211,7 @@ def test_a_larger_photo_is_cut_to_the_layout(photos, tmp_path):
     photo, points = cv2.imread(str(jpg)), scipy.io.loadmat(landmarks)["pts_2d"]
     cv2.imwrite(str(jpg), cv2.resize(photo, (1350, 1350)))
     scipy.io.savemat(landmarks, {"pts_2d": 3 * points + 1})
-    annotation = Annotation(name="SAMPLE/SAMPLE_00000_0", points=landmarks, photo=jpg, format="300W_LP")
+    annotation = Annotation(name="SAMPLE/SAMPLE_00000_0", points=Row(landmarks), photo=jpg, format="300W_LP")
     cut, moved, is_outline = turn_faces.read_photo(annotation)
     assert cut.shape == (450, 450, 3) and is_outline
     assert 180 < np.sqrt(np.ptp(moved, axis=0).prod()) < 200
