@@ -267,7 +267,7 @@ def link_faces(annotations, folder, count):
     """Makes a set of `count` faces in the layout of 300W_LP, of links to the files of some of its faces."""
     for i in range(count):
         copy, which = divmod(i, len(annotations))
-        photo, points = annotations[which].photo, annotations[which].points
+        photo, points = annotations[which].photo, annotations[which].points.path
         name = f"{photo.parent.name}{copy:04}"
         for target, place in (photo, folder / name), (points, folder / "landmarks" / name):
             place.mkdir(parents=True, exist_ok=True)
