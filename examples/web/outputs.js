@@ -1,0 +1,74 @@
+// What becomes of faces: a drawing, and the lines of points.csv as test_pb.py writes them.
+import { COLUMNS, LINES } from "./constants.js";
+import { apart, bounds } from "./geometry.js";
+
+const GREEN = "#3dffa2", YELLOW = "#ffd166", AXES = ["#ff4b5c", "#35d05b", "#4d96ff"];
+
+/** How far a face's eyes and mouth are open: heights over widths. */
+export function openings({ points }) {
+  const span = (i, j) => apart(points[i], points[j]);
+  const eye = (i) => (span(i + 1, i + 5) + span(i + 2, i + 4)) / (2 * span(i, i + 3));
+  const mouth_open = (span(61, 67) + span(62, 66) + span(63, 65)) / (3 * span(60, 64));
+  return { eye_open_right: eye(36), eye_open_left: eye(42), mouth_open };
+}
+
+/** The lines of points.csv of a picture, or of a frame of a video at some second. */
+export function tableLines(picture, seconds, faces, { width, height }) {
+  const name = /[",\r\n]/.test(picture) ? `"${picture.replaceAll('"', '""')}"` : picture;
+  const start = { picture: name, seconds: seconds === null ? "" : Number(seconds.toFixed(4)) };
+  const rows = faces.map((face) => {
+    const row = { ...start, face: face.number, score: face.score.toFixed(2), width, height };
+    face.points.forEach(([x, y], i) => Object.assign(row, { [`x${i}`]: x.toFixed(2), [`y${i}`]: y.toFixed(2) }));
+    face.spread.forEach((pixels, i) => (row[`spread${i}`] = pixels.toFixed(2)));
+    for (const angle of ["yaw", "pitch", "roll"]) row[angle] = face.pose[angle].toFixed(2).replace(/0$|NaN/, "");
+    for (const [part, open] of Object.entries(openings(face))) row[part] = open.toFixed(4);
+    return row;
+  });
+  return (rows.length ? rows : [start]).map((row) => COLUMNS.map((column) => row[column] ?? "").join(","));
+}
+
+export const tableOf = (lines) => [COLUMNS.join(","), ...lines, ""].join("\r\n");
+
+function line(context, points, colour, width) {
+  context.beginPath();
+  points.forEach((point) => context.lineTo(...point));
+  for (const [strokeStyle, more] of [["#0007", 1.5], [colour, 0]]) {
+    Object.assign(context, { strokeStyle, lineWidth: width + more, lineJoin: "round", lineCap: "round" }).stroke();
+  }
+}
+
+function arrow(context, [left, top], [x, y], colour, width) {
+  const end = [left + x, top + y], wing = (side) => [end[0] - 0.15 * x + side * y, end[1] - 0.15 * y - side * x];
+  line(context, [[left, top], end, wing(0.08), end, wing(-0.08)], colour, width);
+}
+
+/** Draws faces. shown: what of them, {points, box, pose, score, openings}; pixel: of the screen, in the canvas's;
+ * isMirrored: whether the canvas is, so that writing must be turned round. */
+export function drawFaces(context, faces, shown, pixel, isMirrored) {
+  for (const { box, points, pose, ...face } of faces) {
+    const side = Math.min(apart(box[0], box[1]), apart(box[0], box[3])), dot = Math.max(1.2 * pixel, side / 130);
+    if (shown.box) line(context, [...box, box[0]], YELLOW, dot);
+    if (shown.points) {
+      for (const part of LINES) line(context, part.map((i) => points[i]), GREEN, 0.6 * dot);
+      for (const [x, y] of points) line(context, [[x, y], [x + 0.01, y]], GREEN, 2 * dot);
+    }
+    if (shown.pose) pose.axes.forEach((axis, i) => arrow(context, points[27], axis.map((part) => side * part), AXES[i], 1.5 * dot));
+    const { eye_open_right: right, eye_open_left: left, mouth_open: mouth } = openings({ points });
+    const texts = shown.score ? [`face ${face.number}`, `${Math.round(100 * face.score)}%`] : [];
+    if (shown.openings) texts.push(`eyes ${right.toFixed(2)} ${left.toFixed(2)}`, `mouth ${mouth.toFixed(2)}`);
+    write(context, texts.join(" · "), bounds(box), 13 * pixel, isMirrored);
+  }
+}
+
+/** Writes above a box, in a size. */
+function write(context, text, [left, top, right], size, isMirrored) {
+  context.font = `600 ${size}px system-ui, sans-serif`;
+  const width = text && context.measureText(text).width + size, room = context.canvas.width - width;
+  const x = Math.max(0, Math.min((left + right - width) / 2, room)), y = Math.max(0, top - 1.8 * size);
+  context.setTransform(isMirrored ? -1 : 1, 0, 0, 1, isMirrored ? x + width : x, y);
+  context.fillStyle = "#000b";
+  context.fillRect(0, 0, width, 1.6 * size);
+  context.fillStyle = "#fff";
+  context.fillText(text, size / 2, 1.15 * size);
+  context.resetTransform();
+}
