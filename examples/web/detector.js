@@ -1,8 +1,7 @@
 // RetinaFace, as landmark/detectors.py runs it. `detect` is its network: an async function of one picture, a
 // Float32Array [1, 3, 448, 448], BGR without MEAN_COLOUR, that returns [moves [N, 4], confidences [N, 2]].
-import {
-  CENTRE_VARIANCE, MAX_OVERLAP, MEAN_COLOUR, MIN_CONFIDENCE, RETINAFACE_CROP, RETINAFACE_SIDE, SIDE_VARIANCE, STRIDES,
-} from "./constants.js";
+import { CENTRE_VARIANCE, MAX_OVERLAP, MEAN_COLOUR, MIN_CONFIDENCE, RETINAFACE_CROP } from "./constants.js";
+import { RETINAFACE_SIDE, SIDE_VARIANCE, STRIDES } from "./constants.js";
 import { overlap } from "./geometry.js";
 
 // The boxes that it moves: x and y of their centres, and their side.
@@ -30,9 +29,9 @@ function shrink({ width, height, data }, scale) {
         for (let channel = 0; channel < 3; channel++) sums[channel] += weights[j] * parts[i] * data[at + channel];
       }
     }
-    for (let plane = 0; plane < 3; plane++) {
-      planes[(plane * RETINAFACE_SIDE + row) * RETINAFACE_SIDE + column] = Math.round(sums[2 - plane]) - MEAN_COLOUR[plane];
-    }
+    MEAN_COLOUR.forEach((mean, plane) => {
+      planes[(plane * RETINAFACE_SIDE + row) * RETINAFACE_SIDE + column] = Math.round(sums[2 - plane]) - mean;
+    });
   }));
   return planes;
 }

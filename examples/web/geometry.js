@@ -41,10 +41,9 @@ function improve(seen, [columns, shift]) {
   POSE_MODEL.forEach((place, i) => {
     const [x, y, z] = [0, 1, 2].map((row) => dot(place, columns.map((column) => column[row])));
     const [u, v] = seen[i], [left, down, depth] = shift;
-    for (const row of [
-      [-u * y, z + u * x, -y, 1, 0, -u, u * (z + depth) - x - left],
-      [-z - v * y, v * x, x, 0, 1, -v, v * (z + depth) - y - down],
-    ]) for (let j = 0; j < 6; j++) for (let k = 0; k < 7; k++) sums[j][k] += row[j] * row[k];
+    const rows = [[-u * y, z + u * x, -y, 1, 0, -u, u * (z + depth) - x - left]];
+    rows.push([-z - v * y, v * x, x, 0, 1, -v, v * (z + depth) - y - down]);
+    for (const row of rows) for (let j = 0; j < 6; j++) for (let k = 0; k < 7; k++) sums[j][k] += row[j] * row[k];
   });
   sums.forEach((pivot, i) => sums.forEach((row, j) => {
     if (j !== i) for (let k = 6, share = row[i] / pivot[i]; k >= i; k--) row[k] -= share * pivot[k];

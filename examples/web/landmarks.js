@@ -1,50 +1,39 @@
-// The 68 points of faces, found and followed as landmark/inference.py does, in any JavaScript.
-//
-// A picture is an ImageData or the like: {width, height, data: RGBA bytes}. Points are 68 [x, y]; a box is four corners
-// [x, y], from the face's top left clockwise; both in pixels of the picture. A face is {number, box, points, spread,
-// score, pose}. `predict` is the network: an async function of N crops, a Float32Array [N, 128, 128, 3], BGR, 0..255,
-// and of N, that returns a Float32Array [N, 136]; `detect` is the detector's: see detector.js.
-import {
-  IMAGE_SIZE, MIN_SCORE, NO_FACE, NUDGE, OPENING, OVERLAP, QUARTERS, REFINEMENTS, SEARCH, SLOWEST, SMALLEST, SPEED_SHARE,
-  STEEPNESS, SURE, UPRIGHT,
-} from "./constants.js";
+// The 68 points of faces, found and followed as landmark/inference.py does, in any JavaScript. A picture is an ImageData
+// or the like: {width, height, data: RGBA bytes}. Points are 68 [x, y], a box four corners [x, y], from the face's top
+// left clockwise, both in pixels of the picture; a face is {number, box, points, spread, score, pose}. `predict` is the
+// network: an async function of a Float32Array of N crops [N, 128, 128, 3], BGR, 0..255, and of N, that returns a
+// Float32Array [N, 136]; `detect` is the detector's: see detector.js.
+import { IMAGE_SIZE, MIN_SCORE, NO_FACE, NUDGE, OPENING, OVERLAP, QUARTERS, REFINEMENTS, SEARCH } from "./constants.js";
+import { SLOWEST, SMALLEST, SPEED_SHARE, STEEPNESS, SURE, UPRIGHT } from "./constants.js";
 import { findBoxes } from "./detector.js";
 import { apart, bounds, estimatePose, estimateTilt, mean, mix, overlap } from "./geometry.js";
 
-const isAmong = (face, others) =>
-  others.some((other) => overlap(bounds(face.points), bounds(other.points)) > OVERLAP);
+const isAmong = (face, all) => all.some((other) => overlap(bounds(face.points), bounds(other.points)) > OVERLAP);
 
 /** The box of landmark/README.md, "The crop", around the points of a face that may be tilted. */
 function uprightBox({ points }) {
   const tilt = (estimateTilt(points) * Math.PI) / 180, [sine, cosine] = [Math.sin(tilt), Math.cos(tilt)];
-  const [left, top, right, bottom] = bounds(points.map(([x, y]) => [x * cosine + y * sine, y * cosine - x * sine]));
-  const [low, high] = [left - 0.05 * (right - left), top - 0.3 * (bottom - top)];
-  const [far, deep] = [low + 1.05 * 1.05 * (right - left), high + 1.3 * 1.05 * (bottom - top)];
-  const corners = [[low, high], [far, high], [far, deep], [low, deep]];
-  return corners.map(([x, y]) => [x * cosine - y * sine, y * cosine + x * sine]);
+  const [x_min, y_min, x_max, y_max] = bounds(points.map(([x, y]) => [x * cosine + y * sine, y * cosine - x * sine]));
+  const [left, top] = [x_min - 0.05 * (x_max - x_min), y_min - 0.3 * (y_max - y_min)];
+  const [right, bottom] = [left + 1.05 * 1.05 * (x_max - x_min), top + 1.3 * 1.05 * (y_max - y_min)];
+  return [[left, top], [right, top], [right, bottom], [left, bottom]].map(([x, y]) => [x * cosine - y * sine, y * cosine + x * sine]);
 }
 
-/** Cuts a box out of a picture, black where it leaves it, into a crop, Float32Array [128, 128, 3]: as cv2.warpAffine
- * with INTER_LINEAR does, and no canvas. */
+/** Cuts a box out of a picture into a crop of zeros, [128, 128, 3], as cv2.warpAffine with INTER_LINEAR does. */
 function cutUpright({ width, height, data }, [start, right, , down], crop) {
   const [across, along] = [right, down].map((end) => end.map((place, axis) => (place - start[axis]) / IMAGE_SIZE));
   for (let pixel = 0; pixel < IMAGE_SIZE ** 2; pixel++) {
     const column = (pixel % IMAGE_SIZE) + 0.5, row = Math.floor(pixel / IMAGE_SIZE) + 0.5;
     const x = start[0] + column * across[0] + row * along[0] - 0.5, left = Math.floor(x), beside = x - left;
     const y = start[1] + column * across[1] + row * along[1] - 0.5, top = Math.floor(y), below = y - top;
-    let red = 0, green = 0, blue = 0;
     for (let corner = 0; corner < 4; corner++) {
       const place = left + (corner & 1), line = top + (corner >> 1), at = 4 * (line * width + place);
       if (place < 0 || line < 0 || place >= width || line >= height) continue;
       const share = (corner & 1 ? beside : 1 - beside) * (corner & 2 ? below : 1 - below);
-      red += share * data[at];
-      green += share * data[at + 1];
-      blue += share * data[at + 2];
+      for (let channel = 0; channel < 3; channel++) crop[3 * pixel + channel] += share * data[at + 2 - channel];
     }
-    crop[3 * pixel] = Math.round(blue);
-    crop[3 * pixel + 1] = Math.round(green);
-    crop[3 * pixel + 2] = Math.round(red);
   }
+  crop.set(crop.map((value) => Math.round(value)));
 }
 
 /** The points in each of some boxes. */
@@ -72,9 +61,9 @@ async function predictTwice(predict, picture, boxes) {
 
 /** Whether a box has a face's size and its middle in the picture. */
 function canHoldFace(box, { width, height }) {
-  const middle = mix(box[0], box[2], 0.5), sides = [apart(box[0], box[1]), apart(box[0], box[3])];
-  return [width, height].every((length, axis) => middle[axis] > 0 && middle[axis] < length)
-    && sides.every((side) => side >= SMALLEST && side < 2 * Math.max(width, height));
+  const [x, y] = mix(box[0], box[2], 0.5), sides = [apart(box[0], box[1]), apart(box[0], box[3])];
+  const isSized = sides.every((side) => side >= SMALLEST && side < 2 * Math.max(width, height));
+  return isSized && x > 0 && x < width && y > 0 && y < height;
 }
 
 /** The faces cut upright by their approximate points; null for one that does not fit. */
@@ -97,7 +86,7 @@ async function findUpright(predict, picture, box) {
   return best;
 }
 
-/** A picture turned anticlockwise by 90 degrees. */
+/** A picture turned anticlockwise. */
 function turnQuarter({ width, height, data }) {
   const from = new Uint32Array(data.buffer, data.byteOffset, width * height), to = new Uint32Array(width * height);
   for (let y = 0, i = 0; y < height; y++) for (let x = 0; x < width; x++) to[(width - 1 - x) * height + y] = from[i++];
@@ -160,7 +149,8 @@ export class FaceTracker {
     const isShort = this.missing > 0 || !this.tracks.length;
     if (!isShort && ++this.since < this.every) return null;
     this.since = 0;
-    return isShort ? [0, QUARTERS[1 + (this.looks++ % 3)]] : [QUARTERS[this.looks++ % 4]];
+    const look = this.looks++, turns = [0, QUARTERS[1 + (look % 3)]];
+    return isShort ? turns : [turns[look % 2]];
   }
 
   /** Follows these faces too, but those that it does already; returns them with their numbers. */
@@ -176,9 +166,8 @@ export class FaceTracker {
 
 /** One frame of a One Euro filter (Casiez, Roussel, Vogel, CHI 2012) on points; side: of the face in pixels. */
 function oneEuro(points, before, side) {
-  const speed = before.speed.map((was, i) =>
-    mix(was, points[i].map((place, axis) => (place - before.steady[i][axis]) / side), SPEED_SHARE));
+  const moved = points.map((point, i) => point.map((place, axis) => (place - before.steady[i][axis]) / side));
+  const speed = before.speed.map((was, i) => mix(was, moved[i], SPEED_SHARE));
   const cutoffs = speed.map((each) => SLOWEST + OPENING * Math.hypot(...each));
-  const steady = before.steady.map((was, i) => mix(was, points[i], 1 / (1 + 1 / (2 * Math.PI * cutoffs[i]))));
-  return { steady, speed };
+  return { speed, steady: before.steady.map((was, i) => mix(was, points[i], 1 / (1 + 1 / (2 * Math.PI * cutoffs[i])))) };
 }

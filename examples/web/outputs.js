@@ -26,37 +26,31 @@ export function tableLines(picture, seconds, faces, { width, height }) {
   });
   return (rows.length ? rows : [start]).map((row) => COLUMNS.map((column) => row[column] ?? "").join(","));
 }
-
 export const tableOf = (lines) => [COLUMNS.join(","), ...lines, ""].join("\r\n");
 
-function line(context, points, colour, width) {
+function line(context, points, colour, lineWidth) {
   context.beginPath();
   points.forEach((point) => context.lineTo(...point));
-  for (const [strokeStyle, more] of [["#0007", 1.5], [colour, 0]]) {
-    Object.assign(context, { strokeStyle, lineWidth: width + more, lineJoin: "round", lineCap: "round" }).stroke();
-  }
-}
-
-function arrow(context, [left, top], [x, y], colour, width) {
-  const end = [left + x, top + y], wing = (side) => [end[0] - 0.15 * x + side * y, end[1] - 0.15 * y - side * x];
-  line(context, [[left, top], end, wing(0.08), end, wing(-0.08)], colour, width);
+  Object.assign(context, { strokeStyle: colour, lineWidth, lineJoin: "round", lineCap: "round" }).stroke();
 }
 
 /** Draws faces. shown: what of them, {points, box, pose, score, openings}; pixel: of the screen, in the canvas's;
  * isMirrored: whether the canvas is, so that writing must be turned round. */
 export function drawFaces(context, faces, shown, pixel, isMirrored) {
   for (const { box, points, pose, ...face } of faces) {
-    const side = Math.min(apart(box[0], box[1]), apart(box[0], box[3])), dot = Math.max(1.2 * pixel, side / 130);
+    const side = Math.min(apart(box[0], box[1]), apart(box[0], box[3])), dot = Math.max(1.3 * pixel, side / 130);
     if (shown.box) line(context, [...box, box[0]], YELLOW, dot);
-    if (shown.points) {
-      for (const part of LINES) line(context, part.map((i) => points[i]), GREEN, 0.6 * dot);
-      for (const [x, y] of points) line(context, [[x, y], [x + 0.01, y]], GREEN, 2 * dot);
-    }
-    if (shown.pose) pose.axes.forEach((axis, i) => arrow(context, points[27], axis.map((part) => side * part), AXES[i], 1.5 * dot));
-    const { eye_open_right: right, eye_open_left: left, mouth_open: mouth } = openings({ points });
-    const texts = shown.score ? [`face ${face.number}`, `${Math.round(100 * face.score)}%`] : [];
-    if (shown.openings) texts.push(`eyes ${right.toFixed(2)} ${left.toFixed(2)}`, `mouth ${mouth.toFixed(2)}`);
-    write(context, texts.join(" · "), bounds(box), 13 * pixel, isMirrored);
+    for (const part of shown.points ? LINES : []) line(context, part.map((i) => points[i]), `${GREEN}99`, 0.7 * dot);
+    for (const [x, y] of shown.points ? points : []) line(context, [[x, y], [x + 0.01, y]], GREEN, 2.2 * dot);
+    if (shown.pose) pose.axes.forEach((axis, i) => {
+      const [x, y] = axis.map((part) => side * part), [left, top] = points[27], end = [left + x, top + y];
+      const wing = (share) => [end[0] - 0.15 * x + share * y, end[1] - 0.15 * y - share * x];
+      line(context, [points[27], end, wing(0.08), end, wing(-0.08)], AXES[i], 1.5 * dot);
+    });
+    const [right, left, mouth] = Object.values(openings({ points })).map((open) => open.toFixed(2));
+    const text = [shown.score && `face ${face.number} · ${Math.round(100 * face.score)}%`];
+    text.push(shown.openings && `eyes ${right} ${left} · mouth ${mouth}`);
+    write(context, text.filter(Boolean).join(" · "), bounds(box), 13 * pixel, isMirrored);
   }
 }
 
@@ -66,9 +60,7 @@ function write(context, text, [left, top, right], size, isMirrored) {
   const width = text && context.measureText(text).width + size, room = context.canvas.width - width;
   const x = Math.max(0, Math.min((left + right - width) / 2, room)), y = Math.max(0, top - 1.8 * size);
   context.setTransform(isMirrored ? -1 : 1, 0, 0, 1, isMirrored ? x + width : x, y);
-  context.fillStyle = "#000b";
-  context.fillRect(0, 0, width, 1.6 * size);
-  context.fillStyle = "#fff";
-  context.fillText(text, size / 2, 1.15 * size);
+  Object.assign(context, { fillStyle: "#000b" }).fillRect(0, 0, width, 1.6 * size);
+  Object.assign(context, { fillStyle: "#fff" }).fillText(text, size / 2, 1.15 * size);
   context.resetTransform();
 }

@@ -29,10 +29,7 @@ let source = {}; // what is shown: {name, faces, lines of points.csv}, and of th
 let ready, following; // promises that the workers have their models
 
 const failure = (name) => Object.assign(new Error(name), { name });
-function fail(error) {
-  console.error(error);
-  [$("error").textContent, $("status").textContent] = [ADVICE[error.name] ?? error.message, ""];
-}
+const fail = (error) => ([$("error").textContent, $("status").textContent] = [ADVICE[error.name] ?? error.message, ""]);
 
 /** The answer of a worker to a task; hands over the pixels of a picture. */
 function ask(worker, task, given) {
@@ -56,8 +53,7 @@ async function download(path) {
 
 async function loadModel(name) {
   if (!globalThis.WebAssembly) throw failure("WebAssembly");
-  $("licence").textContent = MODELS[name];
-  $("loading").hidden = false;
+  [$("licence").textContent, $("loading").hidden] = [MODELS[name], false];
   const paths = ["runtime/ort-wasm-simd-threaded.wasm", `models/${name}.onnx`, "models/retinaface.onnx"];
   const loaded = Promise.all(paths.map((path) => (files[path] ??= download(path))));
   const [wasm, landmark, detector] = await loaded.finally(() => ($("loading").hidden = true));
@@ -71,7 +67,6 @@ function begin(name, facing) {
   source = { name, facing, faces: [], lines: [] };
   $("error").textContent = "";
   $("stop").hidden = $("turn").hidden = true;
-  canvas.classList.toggle("mirrored", facing === "user");
   return source;
 }
 
@@ -86,6 +81,7 @@ function show(isMirrored = source.facing === "user") {
   const { width, height } = frame, parts = [...$("parts").elements].map(({ value, checked }) => [value, checked]);
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   canvas.style.setProperty("--ratio", width / height);
+  canvas.classList.toggle("mirrored", isMirrored);
   screen.drawImage(frame, 0, 0);
   drawFaces(screen, source.faces, Object.fromEntries(parts), width / canvas.clientWidth, isMirrored);
 }
@@ -114,7 +110,8 @@ async function openPicture(file, name = file.name) {
 }
 
 async function findInPicture(mine) {
-  const began = performance.now(), { faces } = await ask(finder, "find", { picture: take(frame, frame.width, frame.height) });
+  const began = performance.now(), picture = take(frame, frame.width, frame.height);
+  const { faces } = await ask(finder, "find", { picture });
   if (source !== mine) return;
   Object.assign(mine, { faces, lines: tableLines(mine.name, null, faces, frame) });
   show();
@@ -127,9 +124,9 @@ async function openCamera(facing) {
   const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: facing, width: 640, height: 480 } });
   if (source !== mine) return stream.getTracks().forEach((track) => track.stop());
   mine.stream = video.srcObject = stream;
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  $("turn").hidden = devices.filter(({ kind }) => kind === "videoinput").length < 2;
   $("stop").hidden = false;
-  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
-  $("turn").hidden = cameras.length < 2;
   await Promise.all([video.play(), ready.then(() => following)]);
   await follow(mine);
 }
@@ -138,21 +135,21 @@ const nextFrame = () => new Promise((resolve) =>
   video.requestVideoFrameCallback ? video.requestVideoFrameCallback(resolve) : requestAnimationFrame(resolve));
 
 async function follow(mine) {
-  let arrived = nextFrame(), canLook = true, found = [], told = performance.now(), count = 0, before = 0;
-  for (const began = told; source === mine; count++) {
+  let arrived = nextFrame(), canLook = true, found = [], told = performance.now(), before = 0;
+  for (let count = 0, began = told; source === mine; count++) {
     await arrived;
     arrived = nextFrame();
     const now = performance.now(), taken = take(video, video.videoWidth, video.videoHeight);
-    const answer = await ask(follower, "follow", { picture: taken, isFirst: !count, found, canLook });
+    const given = { picture: taken, isFirst: !count, found, canLook };
+    found = []; // before the wait, in which more may come
+    const { faces, turns, picture } = await ask(follower, "follow", given);
     if (source !== mine) return;
-    found = [];
-    if (answer.turns) {
+    if (turns) {
       canLook = false;
-      ask(finder, "find", { picture: answer.picture, known: answer.faces, turns: answer.turns })
-        .then(({ faces }) => ([found, canLook] = [faces, true]), fail);
+      ask(finder, "find", { picture, known: faces, turns }).then((more) => ([found, canLook] = [more.faces, true]), fail);
     }
-    mine.faces = answer.faces;
-    mine.lines.push(...tableLines(String(count), (now - began) / 1000, mine.faces, frame));
+    mine.faces = faces;
+    mine.lines.push(...tableLines(String(count), (now - began) / 1000, faces, frame));
     mine.lines.splice(0, mine.lines.length - MOST_LINES);
     show();
     if (now - told < TOLD_EVERY) continue;
@@ -167,22 +164,22 @@ function save(content, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-function saveDrawing() {
-  show(false);
-  const name = `${source.name.replace(/\.\w+$/, "")} drawn.jpg`;
-  canvas.toBlob((drawing) => save(drawing, name), "image/jpeg", 0.92);
-  show();
-}
-
 const run = (action) => (event) => Promise.resolve(action(event)).catch(fail);
 const openFirst = ([file]) => file && openPicture(file);
-$("choose").onclick = () => $("file").click();
+$("choose").onclick = () => Object.assign($("file"), { value: "" }).click();
 $("file").onchange = run(() => openFirst($("file").files));
 $("camera").onclick = run(() => openCamera("user"));
 $("turn").onclick = run(() => openCamera(source.facing === "user" ? "environment" : "user"));
-$("stop").onclick = () => begin(source.name);
+$("stop").onclick = () => {
+  const { name, facing, faces, lines } = source; // which can still be saved
+  Object.assign(begin(name, facing), { faces, lines });
+};
 $("csv").onclick = () => save(new Blob([tableOf(source.lines)], { type: "text/csv" }), "points.csv");
-$("drawing").onclick = saveDrawing;
+$("drawing").onclick = () => {
+  show(false);
+  canvas.toBlob((drawing) => save(drawing, `${source.name.replace(/\.\w+$/, "")} drawn.jpg`), "image/jpeg", 0.92);
+  show();
+};
 $("parts").onchange = () => show();
 $("model").onchange = run(async () => {
   await (ready = loadModel($("model").value));
@@ -192,14 +189,13 @@ document.ondragover = (event) => event.preventDefault();
 document.ondrop = run((event) => (event.preventDefault(), openFirst(event.dataTransfer.files)));
 document.onpaste = run((event) => openFirst(event.clipboardData.files));
 finder.onerror = follower.onerror = () => fail(failure("worker"));
-
 run(async () => {
   ready = loadModel("landmark");
   ready.catch(() => {}); // shown by the picture that waits for it
   await openPicture(await (await fetch("astronaut.jpg")).blob(), "astronaut.jpg");
   for (const name of Object.keys(MODELS).slice(1)) {
-    const answer = await fetch(`models/${name}.onnx`, { method: "HEAD" }).catch(() => ({}));
-    if (answer.ok) $("model").add(new Option(name));
+    const { ok } = await fetch(`models/${name}.onnx`, { method: "HEAD" }).catch(() => ({}));
+    if (ok) $("model").add(new Option(name));
   }
   await navigator.serviceWorker?.register("offline.js");
 })();
