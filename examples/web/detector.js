@@ -6,10 +6,9 @@ import { overlap } from "./geometry.js";
 
 // The boxes that it moves: x and y of their centres, and their side.
 const ANCHORS = Object.entries(STRIDES).flatMap(([stride, sides]) => {
-  const cells = RETINAFACE_SIDE / stride, centre = (cell) => (Math.floor(cell) + 0.5) * stride;
-  return Array.from({ length: cells * cells * 2 }, (_, i) => [centre((i / 2) % cells), centre(i / 2 / cells), sides[i % 2]]);
+  const cells = RETINAFACE_SIDE / stride, at = (cell) => (Math.floor(cell) + 0.5) * stride;
+  return Array.from({ length: 2 * cells * cells }, (_, i) => [at((i / 2) % cells), at(i / 2 / cells), sides[i % 2]]);
 });
-
 /** What each pixel of a shrunk side is made of: [the first pixel there, its share, the next one's ...]. */
 function shares(size, scale) {
   return Array.from({ length: Math.round(size * scale) }, (_, i) => {
@@ -18,7 +17,6 @@ function shares(size, scale) {
     return [first, ...Array.from({ length: Math.ceil(high) - first }, covered)];
   });
 }
-
 /** A picture as the network takes it, shrunk as cv2.resize with INTER_AREA does. */
 function shrink({ width, height, data }, scale) {
   const columns = shares(width, scale), planes = new Float32Array(3 * RETINAFACE_SIDE ** 2);
@@ -35,7 +33,6 @@ function shrink({ width, height, data }, scale) {
   }));
   return planes;
 }
-
 /** The corners of the approximate face crops that the detector sees in a picture. */
 export async function findBoxes(detect, picture) {
   const scale = Math.min(1, RETINAFACE_SIDE / Math.max(picture.width, picture.height));

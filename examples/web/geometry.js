@@ -9,31 +9,26 @@ const degrees = (radians) => (radians * 180) / Math.PI;
 export const apart = ([x, y], [left, top]) => Math.hypot(x - left, y - top);
 export const mix = (one, other, share) => one.map((part, i) => part + share * (other[i] - part));
 export const mean = (numbers) => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
-
 /** [x_min, y_min, x_max, y_max] around points. */
 export function bounds(points) {
   return [Math.min, Math.max].flatMap((end) => [0, 1].map((axis) => end(...points.map((point) => point[axis]))));
 }
-
 /** Intersection over union of two boxes [x_min, y_min, x_max, y_max]. */
 export function overlap(box, other) {
-  const [width, height] = [0, 1].map((i) => Math.max(Math.min(box[i + 2], other[i + 2]) - Math.max(box[i], other[i]), 0));
+  const shared = (i) => Math.max(Math.min(box[i + 2], other[i + 2]) - Math.max(box[i], other[i]), 0);
   const [area, others] = [box, other].map(([left, top, right, bottom]) => (right - left) * (bottom - top));
-  return (width * height) / (area + others - width * height);
+  return (shared(0) * shared(1)) / (area + others - shared(0) * shared(1));
 }
-
 /** What the head's three axes are in a picture along x, and along y, were it seen from afar. */
 function flatAxes(points) {
   return [0, 1].map((axis) => AXES.map((weights) => dot(weights, POSE_LANDMARKS.map((i) => points[i][axis]))));
 }
-
 /** The degrees by which the line from a face's chin to its brow is turned clockwise in the picture. */
 export function estimateTilt(points) {
   const [x, y] = flatAxes(points), [xx, xy, yy] = [dot(x, x), dot(x, y), dot(y, y)];
   const root = Math.sqrt(Math.max(xx * yy - xy * xy, 0));
   return degrees(Math.atan2(xy * y[1] - (yy + root) * x[1], (xx + root) * y[1] - xy * x[1])) || 0;
 }
-
 /** One Gauss-Newton step towards the least squares of cv2's SQPNP. seen: points, x y over the focal length; columns: of
  * the head's rotation; shift: where its origin is. Returns them improved, and the radians between. */
 function improve(seen, [columns, shift]) {
@@ -55,13 +50,12 @@ function improve(seen, [columns, shift]) {
   });
   return [turned, shift.map((part, i) => part + step[3 + i]), Math.hypot(...turn)];
 }
-
-/** 300W_LP's angles of a head in degrees: yaw to the picture's left, pitch up, roll clockwise; and its axes to its left,
- * down and ahead, in sides of the face. */
+/** 300W_LP's angles of a head in degrees: yaw to the picture's left, pitch up, roll clockwise; and its axes, to its
+ * left, down and ahead, in sides of the face. */
 export function estimatePose(points) {
-  const seen = POSE_LANDMARKS.map((i) => points[i]), [left, top, right, bottom] = bounds(seen), [x, y] = flatAxes(points);
-  const focal = CAMERA * Math.max(right - left, bottom - top), back = unit(cross(x, y)), beside = unit(x);
-  const rows = [beside, cross(back, beside), back];
+  const seen = POSE_LANDMARKS.map((i) => points[i]), [left, top, right, bottom] = bounds(seen);
+  const focal = CAMERA * Math.max(right - left, bottom - top), [x, y] = flatAxes(points);
+  const beside = unit(x), back = unit(cross(x, y)), rows = [beside, cross(back, beside), back];
   let centre = [0, 1].map((axis) => mean(seen.map((point) => point[axis])));
   let fit = [[0, 1, 2].map((axis) => rows.map((row) => row[axis])), [0, 0, focal / Math.hypot(...x)]];
   for (let round = 0; round < 2; round++) { // the camera looks at the middle of the head

@@ -1,5 +1,5 @@
-// The 68 points of faces, found and followed as landmark/inference.py does, in any JavaScript. A picture is an ImageData
-// or the like: {width, height, data: RGBA bytes}. Points are 68 [x, y], a box four corners [x, y], from the face's top
+// The 68 points of faces, found and followed as landmark/inference.py does, in any JavaScript. A picture is {width,
+// height, data: RGBA bytes}, as an ImageData. Points are 68 [x, y], a box four corners [x, y], from the face's top
 // left clockwise, both in pixels of the picture; a face is {number, box, points, spread, score, pose}. `predict` is the
 // network: an async function of a Float32Array of N crops [N, 128, 128, 3], BGR, 0..255, and of N, that returns a
 // Float32Array [N, 136]; `detect` is the detector's: see detector.js.
@@ -9,16 +9,15 @@ import { findBoxes } from "./detector.js";
 import { apart, bounds, estimatePose, estimateTilt, mean, mix, overlap } from "./geometry.js";
 
 const isAmong = (face, all) => all.some((other) => overlap(bounds(face.points), bounds(other.points)) > OVERLAP);
-
 /** The box of landmark/README.md, "The crop", around the points of a face that may be tilted. */
 function uprightBox({ points }) {
   const tilt = (estimateTilt(points) * Math.PI) / 180, [sine, cosine] = [Math.sin(tilt), Math.cos(tilt)];
   const [x_min, y_min, x_max, y_max] = bounds(points.map(([x, y]) => [x * cosine + y * sine, y * cosine - x * sine]));
   const [left, top] = [x_min - 0.05 * (x_max - x_min), y_min - 0.3 * (y_max - y_min)];
   const [right, bottom] = [left + 1.05 * 1.05 * (x_max - x_min), top + 1.3 * 1.05 * (y_max - y_min)];
-  return [[left, top], [right, top], [right, bottom], [left, bottom]].map(([x, y]) => [x * cosine - y * sine, y * cosine + x * sine]);
+  const corners = [[left, top], [right, top], [right, bottom], [left, bottom]];
+  return corners.map(([x, y]) => [x * cosine - y * sine, y * cosine + x * sine]);
 }
-
 /** Cuts a box out of a picture into a crop of zeros, [128, 128, 3], as cv2.warpAffine with INTER_LINEAR does. */
 function cutUpright({ width, height, data }, [start, right, , down], crop) {
   const [across, along] = [right, down].map((end) => end.map((place, axis) => (place - start[axis]) / IMAGE_SIZE));
@@ -35,7 +34,6 @@ function cutUpright({ width, height, data }, [start, right, , down], crop) {
   }
   crop.set(crop.map((value) => Math.round(value)));
 }
-
 /** The points in each of some boxes. */
 async function findLandmarks(predict, picture, boxes) {
   const size = IMAGE_SIZE * IMAGE_SIZE * 3, crops = new Float32Array(boxes.length * size);
@@ -46,7 +44,6 @@ async function findLandmarks(predict, picture, boxes) {
     return start.map((place, axis) => place + x * (right[axis] - place) + y * (down[axis] - place));
   }));
 }
-
 /** The face in each of some boxes, from two crops a little to either side: on a face the points stay where they are. */
 async function predictTwice(predict, picture, boxes) {
   const nudged = boxes.flatMap((box) => [-NUDGE, NUDGE].map((share) =>
@@ -58,21 +55,18 @@ async function predictTwice(predict, picture, boxes) {
     return { box, points: one.map((point, j) => mix(point, other[j], 0.5)), spread, score };
   });
 }
-
 /** Whether a box has a face's size and its middle in the picture. */
 function canHoldFace(box, { width, height }) {
   const [x, y] = mix(box[0], box[2], 0.5), sides = [apart(box[0], box[1]), apart(box[0], box[3])];
   const isSized = sides.every((side) => side >= SMALLEST && side < 2 * Math.max(width, height));
   return isSized && x > 0 && x < width && y > 0 && y < height;
 }
-
 /** The faces cut upright by their approximate points; null for one that does not fit. */
 async function refine(predict, picture, faces) {
   const boxes = faces.map(uprightBox), fitting = boxes.filter((box) => canHoldFace(box, picture));
   const found = fitting.length ? await predictTwice(predict, picture, fitting) : [];
   return boxes.map((box) => found[fitting.indexOf(box)] ?? null);
 }
-
 /** The face in a box of the detector, tried in all four quarter turns unless one is sure; null if there is none. */
 async function findUpright(predict, picture, box) {
   let best = null;
@@ -85,14 +79,12 @@ async function findUpright(predict, picture, box) {
   }
   return best;
 }
-
 /** A picture turned anticlockwise. */
 function turnQuarter({ width, height, data }) {
   const from = new Uint32Array(data.buffer, data.byteOffset, width * height), to = new Uint32Array(width * height);
   for (let y = 0, i = 0; y < height; y++) for (let x = 0; x < width; x++) to[(width - 1 - x) * height + y] = from[i++];
   return { width: height, height: width, data: new Uint8ClampedArray(to.buffer) };
 }
-
 /** The detector's boxes of the faces that are tilted clockwise by about 0, 90, 180 or 270 degrees. */
 async function findTurned(detect, picture, turn) {
   const widths = [];
@@ -100,7 +92,6 @@ async function findTurned(detect, picture, turn) {
   const back = (box) => widths.reduceRight((corners, width) => corners.map(([x, y]) => [width - y, x]), box);
   return (await findBoxes(detect, picture)).map(back);
 }
-
 /** The faces of a picture, the surest first, without those that are known. */
 export async function findFaces(predict, detect, picture, known = [], turns = QUARTERS) {
   const found = [], faces = [];
@@ -118,7 +109,6 @@ export async function findFaces(predict, detect, picture, known = [], turns = QU
   }
   return faces;
 }
-
 /** Follows the faces of a video. For each frame call follow(), then look for faces in the turns that wanted() names, in
  * this frame or while later ones are followed, and add() them. */
 export class FaceTracker {
@@ -126,7 +116,6 @@ export class FaceTracker {
   constructor(predict, every = Infinity) {
     Object.assign(this, { predict, every, tracks: [], missing: 0, search: 0, since: 0, looks: 0, count: 0 });
   }
-
   /** The faces of the frame before, steadied, with their numbers. */
   async follow(picture) {
     const tracks = [], faces = [], refined = await refine(this.predict, picture, this.tracks);
@@ -143,7 +132,6 @@ export class FaceTracker {
     this.tracks = tracks;
     return faces;
   }
-
   /** The turns in which to look for further faces now; null for not at all. */
   wanted() {
     const isShort = this.missing > 0 || !this.tracks.length;
@@ -152,7 +140,6 @@ export class FaceTracker {
     const look = this.looks++, turns = [0, QUARTERS[1 + (look % 3)]];
     return isShort ? turns : [turns[look % 2]];
   }
-
   /** Follows these faces too, but those that it does already; returns them with their numbers. */
   add(found) {
     return found.filter((face) => !isAmong(face, this.tracks)).map((face) => {
@@ -163,11 +150,10 @@ export class FaceTracker {
     });
   }
 }
-
 /** One frame of a One Euro filter (Casiez, Roussel, Vogel, CHI 2012) on points; side: of the face in pixels. */
 function oneEuro(points, before, side) {
   const moved = points.map((point, i) => point.map((place, axis) => (place - before.steady[i][axis]) / side));
   const speed = before.speed.map((was, i) => mix(was, moved[i], SPEED_SHARE));
-  const cutoffs = speed.map((each) => SLOWEST + OPENING * Math.hypot(...each));
-  return { speed, steady: before.steady.map((was, i) => mix(was, points[i], 1 / (1 + 1 / (2 * Math.PI * cutoffs[i])))) };
+  const cutoffs = speed.map((each) => 2 * Math.PI * (SLOWEST + OPENING * Math.hypot(...each)));
+  return { speed, steady: before.steady.map((was, i) => mix(was, points[i], 1 / (1 + 1 / cutoffs[i]))) };
 }

@@ -1,7 +1,8 @@
 // A service worker: keeps the page for when there is no network, and adds the headers that threads need.
 const HEADERS = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
-const FILES = "./ page.js worker.js constants.js landmarks.js detector.js geometry.js outputs.js style.css astronaut.jpg"
-  + " runtime/ort.wasm.bundle.min.mjs runtime/ort-wasm-simd-threaded.wasm models/landmark.onnx models/retinaface.onnx";
+const FILES = "./ page.js worker.js constants.js landmarks.js detector.js geometry.js outputs.js style.css"
+  + " astronaut.jpg runtime/ort.wasm.bundle.min.mjs runtime/ort-wasm-simd-threaded.wasm"
+  + " models/landmark.onnx models/retinaface.onnx";
 
 async function answer(request) {
   const cache = await caches.open("68-points");

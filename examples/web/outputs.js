@@ -3,7 +3,6 @@ import { COLUMNS, LINES } from "./constants.js";
 import { apart, bounds } from "./geometry.js";
 
 const GREEN = "#3dffa2", YELLOW = "#ffd166", AXES = ["#ff4b5c", "#35d05b", "#4d96ff"];
-
 /** How far a face's eyes and mouth are open: heights over widths. */
 export function openings({ points }) {
   const span = (i, j) => apart(points[i], points[j]);
@@ -11,7 +10,6 @@ export function openings({ points }) {
   const mouth_open = (span(61, 67) + span(62, 66) + span(63, 65)) / (3 * span(60, 64));
   return { eye_open_right: eye(36), eye_open_left: eye(42), mouth_open };
 }
-
 /** The lines of points.csv of a picture, or of a frame of a video at some second. */
 export function tableLines(picture, seconds, faces, { width, height }) {
   const name = /[",\r\n]/.test(picture) ? `"${picture.replaceAll('"', '""')}"` : picture;
@@ -33,7 +31,6 @@ function line(context, points, colour, lineWidth) {
   points.forEach((point) => context.lineTo(...point));
   Object.assign(context, { strokeStyle: colour, lineWidth, lineJoin: "round", lineCap: "round" }).stroke();
 }
-
 /** Draws faces. shown: what of them, {points, box, pose, score, openings}; pixel: of the screen, in the canvas's;
  * isMirrored: whether the canvas is, so that writing must be turned round. */
 export function drawFaces(context, faces, shown, pixel, isMirrored) {
@@ -48,19 +45,21 @@ export function drawFaces(context, faces, shown, pixel, isMirrored) {
       line(context, [points[27], end, wing(0.08), end, wing(-0.08)], AXES[i], 1.5 * dot);
     });
     const [right, left, mouth] = Object.values(openings({ points })).map((open) => open.toFixed(2));
-    const text = [shown.score && `face ${face.number} · ${Math.round(100 * face.score)}%`];
-    text.push(shown.openings && `eyes ${right} ${left} · mouth ${mouth}`);
-    write(context, text.filter(Boolean).join(" · "), bounds(box), 13 * pixel, isMirrored);
+    const texts = shown.score ? [`face ${face.number} · ${Math.round(100 * face.score)}%`] : [];
+    if (shown.openings) texts.push(`eyes ${right} ${left}`, `mouth ${mouth}`);
+    write(context, texts, bounds(box), 13 * pixel, isMirrored);
   }
 }
-
-/** Writes above a box, in a size. */
-function write(context, text, [left, top, right], size, isMirrored) {
+/** Writes lines above a box, in a size. */
+function write(context, texts, [left, top, right], size, isMirrored) {
   context.font = `600 ${size}px system-ui, sans-serif`;
-  const width = text && context.measureText(text).width + size, room = context.canvas.width - width;
-  const x = Math.max(0, Math.min((left + right - width) / 2, room)), y = Math.max(0, top - 1.8 * size);
+  const widths = texts.map((text) => context.measureText(text).width), height = 1.3 * size * texts.length;
+  const width = Math.max(...widths) + size;
+  const x = Math.max(0, Math.min((left + right - width) / 2, context.canvas.width - width));
+  const y = Math.max(0, top - height - size);
   context.setTransform(isMirrored ? -1 : 1, 0, 0, 1, isMirrored ? x + width : x, y);
-  Object.assign(context, { fillStyle: "#000b" }).fillRect(0, 0, width, 1.6 * size);
-  Object.assign(context, { fillStyle: "#fff" }).fillText(text, size / 2, 1.15 * size);
+  if (texts.length) Object.assign(context, { fillStyle: "#000b" }).fillRect(0, 0, width, height + 0.4 * size);
+  context.fillStyle = "#fff";
+  texts.forEach((text, i) => context.fillText(text, size / 2, (1.2 + 1.3 * i) * size));
   context.resetTransform();
 }

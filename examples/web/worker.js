@@ -5,7 +5,6 @@ import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
 
 const LOOK_EVERY = 10; // frames, to look for faces that came in
 let predict, detect, tracker;
-
 /** An ONNX file as a function of one input that returns the numbers of some outputs. */
 async function open(file, input, outputs) {
   const session = await ort.InferenceSession.create(file);
