@@ -35,7 +35,8 @@ function line(context, points, colour, lineWidth) {
  * isMirrored: whether the canvas is, so that writing must be turned round. */
 export function drawFaces(context, faces, shown, pixel, isMirrored) {
   for (const { box, points, pose, ...face } of faces) {
-    const side = Math.min(apart(box[0], box[1]), apart(box[0], box[3])), dot = Math.max(1.3 * pixel, side / 130);
+    const side = Math.min(apart(box[0], box[1]), apart(box[0], box[3]));
+    const dot = Math.max(Math.min(1.3 * pixel, side / 70), side / 130); // small on a small face
     if (shown.box) line(context, [...box, box[0]], YELLOW, dot);
     for (const part of shown.points ? LINES : []) line(context, part.map((i) => points[i]), `${GREEN}99`, 0.7 * dot);
     for (const [x, y] of shown.points ? points : []) line(context, [[x, y], [x + 0.01, y]], GREEN, 2.2 * dot);
@@ -47,7 +48,7 @@ export function drawFaces(context, faces, shown, pixel, isMirrored) {
     const [right, left, mouth] = Object.values(openings({ points })).map((open) => open.toFixed(2));
     const texts = shown.score ? [`face ${face.number} · ${Math.round(100 * face.score)}%`] : [];
     if (shown.openings) texts.push(`eyes ${right} ${left}`, `mouth ${mouth}`);
-    write(context, texts, bounds(box), 13 * pixel, isMirrored);
+    write(context, texts, bounds(box), Math.max(9 * pixel, Math.min(13 * pixel, side / 6)), isMirrored);
   }
 }
 /** Writes lines above a box, in a size. */
