@@ -19,7 +19,7 @@ import onnx
 
 SOURCE = "retinaface/weights.py"  # WEIGHTS = the bytes of an ONNX file
 TARGET = Path(__file__).resolve().parents[1] / "models" / "retinaface.onnx"
-SIDE = 640  # of the input, as the file declares it; other multiples of 32 work too
+SIDE = 448  # of the input, RETINAFACE_SIDE: OpenCV takes other multiples of 32 too, ONNX Runtime only what is declared
 HEADS = {"class": 2, "bbox": 4, "landmark": 10}  # numbers for each box
 SHAPES = {"Identity", "Shape", "Constant", "Gather", "Unsqueeze", "Slice", "Cast"}  # ops that only compute shapes
 
