@@ -28,7 +28,6 @@ NAMES = {
     ],
     pose: ["CAMERA AXES_LENGTH", "POSE_LANDMARKS", "POSE_MODEL", "AXES"],
 }
-OPENINGS = "eye_open_right", "eye_open_left", "mouth_open"
 
 
 def constants():
@@ -37,8 +36,7 @@ def constants():
     for module, groups in NAMES.items():
         lines += [_export({name: getattr(module, name) for name in names.split()}) for names in groups]
     lines.append(_export({"LINES": [[*line] for part in points.PARTS.values() for line in part]}))
-    columns = ["picture", "seconds", "face", *COLUMNS, *(name for name in OPENINGS if name not in COLUMNS)]
-    return "\n".join([*lines, _export({"COLUMNS": columns}), ""])
+    return "\n".join([*lines, _export({"COLUMNS": ["picture", "seconds", "face", *COLUMNS]}), ""])
 
 
 def _export(values):
