@@ -266,7 +266,9 @@ def test_gaps_hardly_depend_on_the_yaw():
         assert np.ptp(lids) < 0.05 and np.ptp(lips) < 0.1
 
 
-@pytest.mark.parametrize("name, landmark_type", [("landmark", "pts_2d"), ("landmark_3d", "pts_3d")])
+@pytest.mark.parametrize(
+    "name, landmark_type", [("landmark", "pts_2d"), ("landmark_free", "pts_2d"), ("landmark_3d", "pts_3d")]
+)
 def test_each_shipped_graph_has_the_jaw_of_its_landmark_type(sample, name, landmark_type):
     path = REPO / "models" / f"{name}.pb"
     assert landmark_type_of(load_graph(path)) == landmark_type

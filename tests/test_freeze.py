@@ -261,7 +261,7 @@ def test_a_graph_names_its_landmark_type_and_loads_everywhere_as_before(trained,
     assert f"{graphs[1]} was trained on pts_3d" in says("evaluate", "--pb", graphs[1], "--data", small_set)
 
 
-@pytest.mark.parametrize("name", ["landmark", "landmark_3d"])
+@pytest.mark.parametrize("name", ["landmark", "landmark_3d", "landmark_free"])
 def test_a_shipped_checkpoint_freezes_to_the_shipped_graph(name):
     shipped = REPO / "models" / f"{name}.ckpt"
     frozen, _ = freeze(str(shipped), np.zeros([1, 128, 128, 3], np.float32))
