@@ -56,9 +56,7 @@ def fit(faces, others):
     Raises UserError: faces do not move less than the others, or one of them is missing.
     """
     if not faces or not others:
-        raise UserError(
-            f"{len(faces)} faces and {len(others)} boxes beside faces: --data needs photos with room for both"
-        )
+        raise UserError(f"{len(faces)} faces, {len(others)} boxes beside faces: --data needs photos with room for both")
     moved, counts = np.log([*faces, *others]), np.array([len(faces), len(others)])
     # Platt's targets, a little short of 0 and 1, keep the steepness finite when the two are perfectly separable.
     targets, weights = np.repeat([[1, 0] + [-1, 1] / (counts + 2), 1 / counts], counts, axis=1)
@@ -76,9 +74,7 @@ def fit(faces, others):
 @command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, action="append", required=True, metavar="DIR", help="may be given several times"
-    )
+    parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="photos; repeatable")
     parser.add_argument("--pb", type=Path, metavar="FILE", help="see test_pb.py")
     args = parser.parse_args()
     model = args.pb or default_model()

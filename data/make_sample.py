@@ -9,8 +9,8 @@ Writes OUT/SAMPLE/SAMPLE_00000_0.jpg, .mat beside it, and OUT/landmarks/SAMPLE/S
 "photo" (|yaw| < 25 degrees); 1, 2, ... are the same person turned further, to at most 80 degrees, each with another
 expression, light and camera. The same seed gives the same files, byte for byte; face i is the same whatever --faces is.
 
-No photo, no label of a photo and no number fitted to either goes into it: head.npz is MakeHuman's (make_head.py), and
-everything else is drawn: the people (people.py), their textures (paint.py), hair, clothes and things (dress.py).
+Nothing in it comes from photos or their labels: head.npz is MakeHuman's (make_head.py), and all else is drawn: people
+(people.py), their textures (paint.py), hair, clothes and things (dress.py).
 """
 
 import argparse
@@ -64,11 +64,8 @@ def body_parts():
 
 
 class Camera:
-    """Where vertices are seen.
-
-    turn, body: [3, 3], the poses of head and torso; scale: pixels per centimetre; distance: centimetres; centre: [2],
-    where the origin is in the picture, pixels.
-    """
+    """turn, body: the poses of head and torso, [3, 3]; scale: pixels per centimetre; distance: from the origin,
+    centimetres; centre: where the origin is in the picture, [2], pixels."""
 
     def __init__(self, turn, body, scale, distance):
         self.turn, self.body, self.scale, self.distance, self.centre = turn, body, scale, distance, np.zeros(2)
@@ -79,6 +76,7 @@ class Camera:
         return head * (vectors @ self.turn.T) + (1 - head) * (vectors @ self.body.T)
 
     def posed(self, xyz):
+        """Vertices [V, 3] as the person stands before the camera."""
         neck = np.array([0, 4, -9.0])
         return self.turned(xyz, xyz - neck) + self.turn @ neck
 
@@ -273,8 +271,8 @@ class Person:
     def render(self, rng, yaw, pitch, roll):
         """The person in a pose, radians, with an expression and in a light at random.
 
-        Returns: ((numbers of pixels [N]; their colours [N, 3], linear; cover [N]); the Camera; see landmarks();
-            expression and light, dicts).
+        Returns: ((numbers of pixels [N]; their colours [N, 3], linear; cover [N]); Camera; points, see landmarks();
+            whether a flash lights the scene).
         """
         m, (uv, tri, lash_tri) = model(), body_parts()
         expression, light = draw_expression(rng), draw_light(rng)
@@ -313,7 +311,7 @@ class Person:
             frame.lay(parts[-1], 0.3)
         points = [place + camera.centre for place in points]
         pixels, colours = shine(rng, frame, parts, light, points[0][:, 1].max() + 60)
-        return (pixels, colours, frame.cover[pixels]), camera, points, expression, light
+        return (pixels, colours, frame.cover[pixels]), camera, points, light["flash"]
 
 
 @functools.cache
@@ -335,13 +333,11 @@ def behind(rng, image):
 
 
 def render_face(seed, face, variants):
-    """Yields one person in several poses, drawn from seed and face and nothing else.
-
-    Yields: (photo uint8 [450, 450, 3], BGR; pts_2d and pts_3d float32 [68, 2], pixels; params, dict of arrays for the
-        .mat beside the photo, see write_face; quality of the JPEG).
-    """
+    """Yields one person in several poses, drawn from seed and face and nothing else: (photo uint8 [450, 450, 3], BGR;
+    pts_2d and pts_3d, float32 [68, 2], pixels; params, see write_face; quality of the JPEG)."""
     rng = np.random.default_rng([seed, face])
     person = Person(rng)
+    who = person.who
     # yaw: the photo's, then evenly on to the last, turning one way
     way, photo_yaw, last = rng.choice([-1, 1]), abs(rng.normal(0, 11)), rng.uniform(35, 80)
     steps = (np.arange(variants) - rng.uniform(0, 0.2, variants)) / max(1, variants - 1)
@@ -353,19 +349,14 @@ def render_face(seed, face, variants):
         image = LINEAR[backdrop(rng)].reshape(-1, 3)
         if rng.random() < 0.07:
             image = behind(rng, image)
-        (pixels, colours, cover), camera, (pts_2d, pts_3d), expression, light = person.render(rng, yaw, pitch, roll)
-        image = image * np.float32(np.exp(rng.normal(-0.2, 0.5)) * (0.4 if light["flash"] else 1))
+        (pixels, colours, cover), camera, points, flash = person.render(rng, yaw, pitch, roll)
+        image = image * np.float32(np.exp(rng.normal(-0.2, 0.5)) * (0.4 if flash else 1))
         image[pixels] += cover[:, None] * (colours - image[pixels])
         photo = develop(rng, image.reshape(SIZE, SIZE, 3))
         quality = int(rng.choice([rng.integers(70, 96), rng.integers(25, 70)], p=[0.8, 0.2]))
-        units = [*expression["open"], *(expression.get(k, 0) for k in ("jawOpen", "mouthSmileLeft", "mouthRollLower"))]
-        params = {
-            "Pose_Para": np.array([[pitch, yaw, roll, *camera.centre, 0, camera.scale]]),
-            "Shape_Para": np.array([[*(person.who[k] for k in ("tone", "age", "male")), *person.who["people"]]]).T,
-            "Exp_Para": np.array([units]).T,
-            "Illum_Para": np.array([[*light["key"], *light["lamp"], *light["ambient"]]]),
-        }  # fmt: skip
-        yield photo, np.float32(pts_2d), np.float32(pts_3d), params, quality
+        pose = np.array([[pitch, yaw, roll, *camera.centre, 0, camera.scale]])
+        params = {"Pose_Para": pose, "Shape_Para": np.array([[who["tone"], who["age"], who["male"], *who["people"]]]).T}
+        yield photo, *np.float32(points), params, quality
 
 
 def write_person(job):
