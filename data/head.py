@@ -33,8 +33,8 @@ def grid_triangles(rows, cols, start):
 
 
 def unit(vectors):
-    """Vectors [N, 3] scaled to length 1."""
-    return vectors / np.sqrt(np.maximum(np.einsum("nk,nk->n", vectors, vectors), 1e-12))[:, None]
+    """Vectors [..., 3] scaled to length 1."""
+    return vectors / np.sqrt(np.maximum(np.einsum("...k,...k->...", vectors, vectors), 1e-12))[..., None]
 
 
 def vertex_normals(xyz, tri):

@@ -122,9 +122,9 @@ def shadow(rng, camera, parts, places, light, size):
 
     light: [3], the way to the lamp, length 1; size: of the lamp, as the width of a shadow's edge, centimetres.
     """
-    across = unit(np.cross(light, [[0.3, 0.8, 0.2]]))
+    across = unit(np.cross(light, [0.3, 0.8, 0.2]))
     side, zoom, middle = 240, 8, camera.turn @ [0, 2, -4.0]
-    axes = np.float32(zoom * np.concatenate([across, np.cross(across, -light), light[None]]).T)
+    axes = np.float32(zoom * np.stack([across, np.cross(across, -light), light], 1))
     shift = np.float32([side / 2, side / 2, 0] - middle @ axes)
     solid = joined(parts)
     seen = np.float32(camera.posed(solid.xyz)) @ axes + shift
@@ -158,7 +158,7 @@ def draw_light(rng):
         "key": np.array([np.sin(around) * np.cos(high), -np.sin(high), np.cos(around) * np.cos(high)]),
         "lamp": share * np.maximum(0.05, tints[0]) * 1.2, "ambient": (1 - share) * np.maximum(0.05, tints[1]),
         "size": 0.05 if kind in ("sun", "flash") else rng.uniform(0.2, 1.6), "side": rng.choice([-1, 1]),
-        "way": unit(rng.normal([[0, -1.2, 0.4]], 1))[0], "lean": rng.uniform(0.1, 0.7),
+        "way": unit(rng.normal([0, -1.2, 0.4], 1)), "lean": rng.uniform(0.1, 0.7),
         "rim": max(0, rng.normal(-0.2, 0.5)), "exposure": np.exp(rng.normal(0, 0.3)), "flash": kind == "flash",
     }  # fmt: skip
 

@@ -33,15 +33,14 @@ OTHER = [f"mouth{name}" for name in MOUTH] + "jawLeft jawRight jawForward cheekP
 def model():
     """What head.npz holds (see make_head.py) and what follows from it: a dict, built once.
 
-    number: dict of the name of a shape to its index.
-    follow: [V], see follow().
+    number: dict of the name of a shape to its index; follow: [V], see follow(); skin: the triangles [T, 3] of the skin.
     details: dict of a detail's name without side and direction to {side: {direction, -1 or 1: number of the shape}}.
     lids: of each eye, left and right: the vertices of the upper and of the lower lid that lie above each other; the
         blink's moves [V, 3]; and beside which of these vertices each vertex lies, [V].
     """
     with np.load(Path(__file__).with_name("head.npz")) as stored:
         m = {name: a.astype(np.int64) if a.dtype == np.uint16 else a for name, a in stored.items()}
-    m["sky"] = np.float32(m["sky"]) / 255
+    m["sky"], m["skin"] = np.float32(m["sky"]) / 255, m["triangles"][(m["kind"] == SKIN)[m["triangles"]].all(1)]
     sizes = np.where(m["torso"], m["scales"][:, 1:], m["scales"][:, :1])
     m["shapes"] = (m["shapes"] * sizes[..., None]).reshape(len(sizes), -1)
     m["number"] = {name: k for k, name in enumerate(m["names"].tolist())}
