@@ -151,7 +151,7 @@ def check_plain():
 def run():
     """run(*arguments): runs Python in a process of its own, in the repository: subprocess.CompletedProcess."""
 
-    def run(*arguments, cwd=REPO, timeout=120):
+    def run(*arguments, cwd=REPO, timeout=300):  # seconds; a busy machine is many times slower
         command = [sys.executable, *map(str, arguments)]
         with subprocess.Popen(
             command,

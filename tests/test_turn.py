@@ -38,7 +38,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def turned(data, run):
     out = data.with_name("turned")
-    done = run("data/turn_faces.py", "--data", data, "--out", out, "--variants", VARIANTS, timeout=500)
+    done = run("data/turn_faces.py", "--data", data, "--out", out, "--variants", VARIANTS)
     assert done.returncode == 0, done.stderr
     assert f"{FACES * VARIANTS} pictures of {FACES} faces" in done.stdout
     return out
@@ -196,7 +196,7 @@ def test_what_cannot_be_turned_is_said_and_left_out(photos, data, tmp_path, run)
     (landmarks / f"{bare}_pts.mat").write_bytes(b"no MAT file")
     scipy.io.savemat(landmarks / f"{small}_pts.mat", {"pts_2d": np.ones((68, 2))})
     shutil.copy(data / "landmarks" / "SAMPLE" / "SAMPLE_00001_1_pts.mat", landmarks / f"{far}_pts.mat")
-    done = run("data/turn_faces.py", "--data", photos, "--out", tmp_path / "out", "--variants", 1, timeout=500)
+    done = run("data/turn_faces.py", "--data", photos, "--out", tmp_path / "out", "--variants", 1)
     assert done.returncode == 0
     lines = [line for line in done.stderr.splitlines() if "left out" in line]
     assert len(lines) == 3 and all(any(name in line for line in lines) for name in (cut, bare, small))
