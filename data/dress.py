@@ -87,10 +87,9 @@ def joined(parts):
 
 def sheet(grid, normal, name, u, v, sky=1.0, root=-1):
     """A grid [R, C, 3] as a Part, with a tile's texture at u, v; the other arguments: of each vertex, or of all."""
-    n = grid.shape[0] * grid.shape[1]
-    normal, uv = np.broadcast_to(normal, grid.shape).reshape(-1, 3), tile(name, *np.broadcast_arrays(u, v))
-    sky, root = (np.broadcast_to(x, grid.shape[:2]).ravel() for x in (sky, root))
-    return Part(grid.reshape(n, 3), uv, grid_triangles(*grid.shape[:2], 0), normal, sky, root)
+    normal, (rows, cols) = np.broadcast_to(normal, grid.shape).reshape(-1, 3), grid.shape[:2]
+    sky, root = (np.broadcast_to(x, (rows, cols)).ravel() for x in (sky, root))
+    return Part(grid.reshape(-1, 3), tile(name, u, v), grid_triangles(rows, cols), normal, sky, root)
 
 
 def tube(path, radius, name, sides=9, squash=1.0):

@@ -35,7 +35,6 @@ from landmark.outputs import whole_folder
 from paint import canvas, noise, over, paint
 from people import EYE, LASH, SKIN, TONGUE, TOOTH, WET, draw_expression, draw_person, express, follow, landmarks, model
 
-SET = "SAMPLE"
 LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)  # a texture's bytes to light
 RAYS = 5  # of the soft shadow
 
@@ -354,8 +353,8 @@ def render_face(seed, face, variants):
         image[pixels] += cover[:, None] * (colours - image[pixels])
         photo = develop(rng, image.reshape(SIZE, SIZE, 3))
         quality = int(rng.choice([rng.integers(70, 96), rng.integers(25, 70)], p=[0.8, 0.2]))
-        pose = np.array([[pitch, yaw, roll, *camera.centre, 0, camera.scale]])
-        params = {"Pose_Para": pose, "Shape_Para": np.array([[who["tone"], who["age"], who["male"], *who["people"]]]).T}
+        params = {"Pose_Para": [[pitch, yaw, roll, *camera.centre, 0, camera.scale]],
+                  "Shape_Para": np.c_[[who["tone"], who["age"], who["male"], *who["people"]]]}  # fmt: skip
         yield photo, *np.float32(points), params, quality
 
 
@@ -363,7 +362,7 @@ def write_person(job):
     """Renders a person and writes the files; job: (folder, seed, face, variants)."""
     out, seed, face, variants = job
     for k, rendered in enumerate(render_face(seed, face, variants)):
-        write_face(out, SET, f"{SET}_{face:05d}_{k}", *rendered)
+        write_face(out, "SAMPLE", f"SAMPLE_{face:05d}_{k}", *rendered)
 
 
 @command

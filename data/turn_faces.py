@@ -128,7 +128,7 @@ def sheet(fit):
     near = [np.exp(-distance / (2 * NEAR**2)) for distance in apart]
     middle = np.argmin(apart[0], 0)
     space = space + near[0] @ np.linalg.solve(near[1] + 0.1 * np.eye(68), marks[:, 2] - space[middle])
-    return place, np.c_[flat, space] @ fit.turn, follow, grid_triangles(len(line), len(line), 0)
+    return place, np.c_[flat, space] @ fit.turn, follow, grid_triangles(len(line), len(line))
 
 
 def turn_photo(photo, fit, surface, turn):
@@ -180,7 +180,7 @@ def turn_face(job):
     rng = np.random.default_rng([seed, *hashlib.md5(f"{group}/{face}".encode()).digest()])
     surface = sheet(fit)
     for k, turn in enumerate(choose_turns(rng, fit, variants), 1):
-        pose = {"Pose_Para": np.array([[*angles(turn), *fit.origin, 0, fit.scale]])}
+        pose = {"Pose_Para": [[*angles(turn), *fit.origin, 0, fit.scale]]}
         write_face(out, group, f"{face}_{k}", *turn_photo(photo, fit, surface, turn), pose, QUALITY)
     return True
 
