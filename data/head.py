@@ -1,8 +1,9 @@
 """What make_sample.py and turn_faces.py share: poses, a rasterizer, worker processes, the files of 300W_LP's layout.
 
 Space: centimetres, x to the image's right, y down, z towards the camera.
-Pose: 300W_LP's (3DDFA's) angles, R = Rx(pitch) Ry(yaw) Rz(roll). Positive yaw turns the nose to the image's
-left, positive pitch raises it, positive roll turns the face clockwise in the image.
+Pose: 300W_LP's (3DDFA's) angles, R = Rx(pitch) Ry(yaw) Rz(roll). Positive yaw turns the nose to the image's left,
+positive pitch raises it, positive roll turns the face clockwise in the image. At zero the mesh of head.npz faces the
+camera as it is modelled (make_sample.py), or MEAN of fit_head.py does (turn_faces.py), 3 degrees further up.
 """
 
 import multiprocessing

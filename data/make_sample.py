@@ -313,10 +313,7 @@ class Person:
         return (pixels, colours, frame.cover[pixels]), camera, points, light["flash"]
 
 
-@functools.cache
-def bystander(number):
-    """Someone to stand behind others, a Person."""
-    return Person(np.random.default_rng([number]))
+bystander = functools.cache(lambda number: Person(np.random.default_rng([number])))  # to stand behind others
 
 
 def behind(rng, image):

@@ -68,7 +68,7 @@ def files(folder):
 
 def test_landmarks_turned_by_60_degrees_are_those_of_the_turned_head():
     mean, moves, _ = prior()
-    errors, unturned = [], []
+    errors, unturned, off = [], [], []
     for seed, move in enumerate(moves[:12]):  # heads as different from each other as people are, 300W_LP's on average
         rng = np.random.default_rng(seed)
         shape = (mean + np.sqrt(SAMPLES) * move)[:68]
@@ -76,11 +76,13 @@ def test_landmarks_turned_by_60_degrees_are_those_of_the_turned_head():
         turns = [rotation(*np.deg2rad([*rng.normal(0, 7, 1), way * yaw, *rng.normal(0, 7, 1)])) for yaw in (8, 60)]
         points, true = (200 + 12 * shape @ turn[:2].T for turn in turns)
         fit = fit_head(points, is_outline=False)
+        off.append(np.rad2deg(np.subtract(angles(fit.turn), angles(turns[0]))))
         _, found = see(fit, fit.turn @ turns[0].T @ turns[1])
         box = np.sqrt(np.ptp(true, axis=0).prod())
         true = true - true.mean(0)
         for answers, place in (errors, found), (unturned, points):
             answers.append(np.hypot(*(place - place.mean(0) - true).T).mean() / box)
+    assert np.mean(np.abs(off), 0).max() < 5 and np.max(np.abs(off)) < 8  # degrees
     assert np.mean(errors) < 0.02 and np.max(errors) < 0.04
     assert np.mean(unturned) > 0.06  # what turning is for
 
