@@ -71,8 +71,7 @@ def main():
             name = path.relative_to(args.data)
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(content)
-            numbers = [f"{number:.2f}" for number in (*face.points.ravel(), face.score)]
-            rows.append([name, *numbers, *picture.shape[1::-1]])
+            rows.append([name, *(f"{x:.2f}" for x in (*face.points.ravel(), face.score)), *picture.shape[1::-1]])
         if not rows:
             raise UserError(f"none of {len(photos)} pictures in {args.data} has a face that can be used")
         with (partial / "points.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:

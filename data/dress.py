@@ -53,9 +53,7 @@ def flat(points):
 
 def outside(vertices, values, side):
     """Values [V, K] of a head's skin on its flat map, float32 [side, side, K]; 0 where there is none."""
-    m = model()
-    tri = m["triangles"][(m["kind"] == SKIN)[m["triangles"]].all(1)]
-    uv = flat(vertices) * (side / FLAT)
+    uv, tri = flat(vertices) * (side / FLAT), model()["skin"]
     tri = tri[np.ptp(uv[tri], axis=1).max(1) < side / 5.5]
     reach = np.linalg.norm(vertices - CENTRE, axis=1)
     pixels, found = rasterize(uv, np.float32(np.c_[reach, values]), tri, len(tri), side)
@@ -89,10 +87,9 @@ def joined(parts):
 
 def sheet(grid, normal, name, u, v, sky=1.0, root=-1):
     """A grid [R, C, 3] as a Part, with a tile's texture at u, v; the other arguments: of each vertex, or of all."""
-    n = grid.shape[0] * grid.shape[1]
-    normal, uv = np.broadcast_to(normal, grid.shape).reshape(-1, 3), tile(name, *np.broadcast_arrays(u, v))
-    sky, root = (np.broadcast_to(x, grid.shape[:2]).ravel() for x in (sky, root))
-    return Part(grid.reshape(n, 3), uv, grid_triangles(*grid.shape[:2], 0), normal, sky, root)
+    normal, (rows, cols) = np.broadcast_to(normal, grid.shape).reshape(-1, 3), grid.shape[:2]
+    sky, root = (np.broadcast_to(x, (rows, cols)).ravel() for x in (sky, root))
+    return Part(grid.reshape(-1, 3), tile(name, u, v), grid_triangles(rows, cols), normal, sky, root)
 
 
 def tube(path, radius, name, sides=9, squash=1.0):
@@ -109,9 +106,8 @@ def tube(path, radius, name, sides=9, squash=1.0):
 def garment(vertices, normals, field, thick, name, edge=0.25):
     """The mesh of the skin moved outwards where a field [V] is above 0: how far inside the garment, centimetres."""
     m = model()
-    near = field[m["triangles"]]
-    kept = m["triangles"][(m["kind"] == SKIN)[m["triangles"]].all(1) & (near > -0.9).all(1) & (near > 0).any(1)]
-    used, tri = np.unique(kept, return_inverse=True)
+    near = field[m["skin"]]
+    used, tri = np.unique(m["skin"][(near > -0.9).all(1) & (near > 0).any(1)], return_inverse=True)
     stand = edge + np.maximum(0, thick - edge) * smoothstep(field[used] / 1.5)
     x, _, z = m["vertices"][used].T
     uv = tile(name, 0.5 + np.arctan2(x, z - CENTRE[2]) / (2 * np.pi), (1 + field[used]) / SLEEVE)
@@ -144,12 +140,10 @@ def draw_hair(rng, who):
 def strands(rng, vertices, normals, reach, density, style, name):
     """Ribbons that grow out of the skin and lie on it, a Part.
 
-    vertices, normals: [V, 3] of the head at rest.
+    vertices, normals: [V, 3] of the head at rest; style: see draw_hair; name: of the tile with the texture.
     reach: [H, H], how far the head extends in each direction, on the flat map; density: [V], of the roots.
-    style: see draw_hair.
     """
-    m, s, count, steps = model(), style, style["count"], style["steps"]
-    tri = m["triangles"][(m["kind"] == SKIN)[m["triangles"]].all(1)]
+    s, count, steps, tri = style, style["count"], style["steps"], model()["skin"]
     a, b, c = vertices[tri.T]
     weight = np.linalg.norm(np.cross(b - a, c - a), axis=1) * np.maximum(0, density[tri].mean(1))
     tri = tri[rng.choice(len(tri), count, p=weight / weight.sum())]
@@ -183,17 +177,17 @@ def strands(rng, vertices, normals, reach, density, style, name):
         way = (at - path[-2]) / np.maximum(step, 1e-3) + [0, s["gravity"] * s["length"] / steps / 6, 0]
         way += s["sweep"] * max(0, 1 - 2 * k / steps) * comb
     path = np.array(path)  # (steps + 1, count, 3)
-    along, outwards = np.gradient(path, axis=0), unit((path - CENTRE).reshape(-1, 3)).reshape(path.shape)
-    across = np.cross(along, outwards)
-    across = unit((across / np.maximum(np.linalg.norm(across, axis=2, keepdims=True), 1e-6)
-                   + rng.normal(0, 0.15, (count, 3))).reshape(-1, 3)).reshape(path.shape)  # fmt: skip
+    outwards = unit(path - CENTRE)
+    across = np.cross(np.gradient(path, axis=0), outwards)
+    across /= np.maximum(np.linalg.norm(across, axis=2, keepdims=True), 1e-6)
+    across = unit(across + rng.normal(0, 0.15, (count, 3)))
     t = np.arange(steps + 1)[:, None] * step.T * s["twist"] + rng.uniform(0, 2 * np.pi, count)
     path = path + s["curl"] * (np.sin(t)[..., None] * across + 0.6 * np.cos(1.3 * t)[..., None] * outwards)
     v = np.linspace(0, 1, steps + 1)[:, None]
     wide = s["width"] * rng.uniform(0.6, 1.3, count) * (1 - 0.5 * v**2)
     u = rng.uniform(0, 0.8, count)
     depth = rng.uniform(0.55, 1, count) * (0.65 + 0.35 * np.minimum(1, 2 * v))
-    normal = unit((outwards + 0.25 * rng.normal(0, 1, (count, 3))).reshape(-1, 3)).reshape(path.shape)
+    normal = unit(outwards + 0.25 * rng.normal(0, 1, (count, 3)))
     edges = [sheet(path + side * wide[..., None] * across, normal, name, u + 0.1 + 0.2 * side, v, depth, tri[:, 0])
              for side in (-0.5, 0.5)]  # fmt: skip
     i, other = np.arange(steps * count), len(t) * count
@@ -285,9 +279,8 @@ def glasses(rng, vertices):
         middle = rim[:-1].mean(0)
         grid = middle + np.linspace(0, 1, 4)[:, None, None] * (rim - middle)
         d = grid - [middle[0], down, 0]
-        normal = unit(np.stack([0.06 * grid[..., 0], 0.1 * d[..., 1], np.ones(d.shape[:2])], -1).reshape(-1, 3))
-        u, v = 0.5 + d[..., 0] / 2 / wide, 0.5 + d[..., 1] / 2 / high
-        lenses.append(sheet(grid, normal.reshape(d.shape), "lens", u, v))
+        normal = unit(np.stack([0.06 * grid[..., 0], 0.1 * d[..., 1], np.ones(d.shape[:2])], -1))
+        lenses.append(sheet(grid, normal, "lens", 0.5 + d[..., 0] / 2 / wide, 0.5 + d[..., 1] / 2 / high))
         hinge = np.array([side * (apart + wide * 0.98), down - 0.3 * high, near - bow * (apart + wide) ** 2])
         bar = hinge + np.linspace(0, 1, 5)[:, None] * (np.array([side * 7.2, 0.6, -8.0]) - hinge)
         bar[1:, 0] = side * np.maximum(np.abs(bar[1:, 0]), 6.9)

@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 
+from landmark.points import MIRROR
 from people import EYE, SKIN, draw_expression, draw_person, express, model, places
 
 INNER = slice(17, 68)  # all points but those of the jaw, which slide over the cheek of a turned head
@@ -17,28 +18,23 @@ ORIGIN = np.array([0, 0, 7.0])  # of the space of people.py, in this one
 ROW = 24  # points of an outline's row
 ROWS_OF = slice(68, 68 + 17 * ROW)  # where the rows of the jaw's landmarks are among the places of a head
 
-# The mean head of 300W_LP's turned variants, centimetres: landmark, its mirror, x, y, z of the landmark.
+# The mean head of 300W_LP's turned variants, centimetres: x, y and z of the landmarks of its left half.
 # From the training faces of IBUG: the pts_3d of a face's variants are parallel views of one rigid head, which give its
 # shape and their poses (Tomasi, Kanade, "Shape and Motion from Image Streams under Orthography", IJCV 1992); the heads
 # were aligned by brows, nose and eyes, and made symmetric.
-HALF = np.array([
-    [16, 0, 7.28, 0.90, 0.62], [15, 1, 7.09, 2.89, 0.97], [14, 2, 6.75, 4.71, 1.24], [13, 3, 6.39, 6.41, 1.65],
-    [12, 4, 5.87, 8.27, 2.55], [11, 5, 4.92, 9.72, 4.14], [10, 6, 3.75, 10.63, 6.04], [9, 7, 2.23, 11.42, 7.82],
-    [8, 8, 0, 11.89, 8.56],
-    [26, 17, 5.72, -1.60, 6.77], [25, 18, 4.89, -2.33, 7.92], [24, 19, 3.81, -2.60, 8.73], [23, 20, 2.79, -2.54, 9.25],
-    [22, 21, 1.87, -2.30, 9.52],
-    [27, 27, 0, -0.20, 9.95], [28, 28, 0, 1.01, 10.94], [29, 29, 0, 2.12, 11.96], [30, 30, 0, 3.13, 12.24],
-    [35, 31, 1.24, 4.26, 10.06], [34, 32, 0.72, 4.31, 10.53], [33, 33, 0, 4.42, 10.75],
-    [45, 36, 4.38, -0.08, 7.58], [44, 37, 3.71, -0.51, 8.36], [43, 38, 2.75, -0.51, 8.39],
-    [42, 39, 1.89, -0.04, 8.16], [47, 40, 2.69, 0.17, 8.40], [46, 41, 3.68, 0.20, 8.18],
-    [54, 48, 2.73, 6.94, 8.65], [53, 49, 1.82, 6.10, 9.99], [52, 50, 0.62, 5.59, 10.71], [51, 51, 0, 5.70, 10.79],
-    [57, 57, 0, 8.25, 10.29], [56, 58, 0.93, 8.16, 10.17], [55, 59, 1.76, 7.74, 9.65],
-    [64, 60, 2.52, 6.90, 8.68], [63, 61, 0.83, 6.35, 10.20], [62, 62, 0, 6.28, 10.43],
-    [66, 66, 0, 7.37, 10.15], [65, 67, 0.83, 7.29, 10.00],
-])  # fmt: skip
-MEAN = np.zeros((68, 3))
-MEAN[HALF[:, 1].astype(int)] = HALF[:, 2:] * [-1, 1, 1]
-MEAN[HALF[:, 0].astype(int)] = HALF[:, 2:]
+HALF = {
+    16: [7.28, 0.90, 0.62], 15: [7.09, 2.89, 0.97], 14: [6.75, 4.71, 1.24], 13: [6.39, 6.41, 1.65],
+    12: [5.87, 8.27, 2.55], 11: [4.92, 9.72, 4.14], 10: [3.75, 10.63, 6.04], 9: [2.23, 11.42, 7.82],
+    8: [0, 11.89, 8.56], 26: [5.72, -1.60, 6.77], 25: [4.89, -2.33, 7.92], 24: [3.81, -2.60, 8.73],
+    23: [2.79, -2.54, 9.25], 22: [1.87, -2.30, 9.52], 27: [0, -0.20, 9.95], 28: [0, 1.01, 10.94], 29: [0, 2.12, 11.96],
+    30: [0, 3.13, 12.24], 35: [1.24, 4.26, 10.06], 34: [0.72, 4.31, 10.53], 33: [0, 4.42, 10.75],
+    45: [4.38, -0.08, 7.58], 44: [3.71, -0.51, 8.36], 43: [2.75, -0.51, 8.39], 42: [1.89, -0.04, 8.16],
+    47: [2.69, 0.17, 8.40], 46: [3.68, 0.20, 8.18], 54: [2.73, 6.94, 8.65], 53: [1.82, 6.10, 9.99],
+    52: [0.62, 5.59, 10.71], 51: [0, 5.70, 10.79], 57: [0, 8.25, 10.29], 56: [0.93, 8.16, 10.17],
+    55: [1.76, 7.74, 9.65], 64: [2.52, 6.90, 8.68], 63: [0.83, 6.35, 10.20], 62: [0, 6.28, 10.43], 66: [0, 7.37, 10.15],
+    65: [0.83, 7.29, 10.00],
+}  # fmt: skip
+MEAN = np.array([HALF.get(k) or np.multiply(HALF[MIRROR[k]], [-1, 1, 1]) for k in range(68)])
 # The rows that its jaw points 16, 15, ... 9 slide along when that side is turned away, level lines over the cheek to
 # the nose, the lips and the chin: where pts_2d lie on average at yaws of 25, 40, 55, 70 and 85 degrees.
 ROWS = np.array([
@@ -101,12 +97,8 @@ def bend(places, which, ends):
 
 
 def fit_pose(model, points):
-    """The weak-perspective pose in which points [N, 3], centimetres, are seen at [N, 2], pixels.
-
-    Least squares: each round gives the seen points the model's depth and fits a rotation (Kabsch).
-
-    Returns: (scale, turn [3, 3], origin [2]), as in Fit.
-    """
+    """The weak-perspective pose in which points [N, 3], centimetres, are seen at [N, 2], pixels: (scale, turn, origin),
+    as in Fit. Least squares: each round gives the seen points the model's depth and fits a rotation (Kabsch)."""
     middle, seen_middle = model.mean(0), points.mean(0)
     model, seen = model - middle, points - seen_middle
     u, s, vt = np.linalg.svd(np.linalg.lstsq(model, seen, rcond=None)[0].T, full_matrices=False)
@@ -149,8 +141,7 @@ def fit_head(points, is_outline=True):
     likeliest head given the points. Points are taken as accurate to half a millimetre; those of the outline to one
     across it and five along it, where nothing fixes them.
 
-    points: [68, 2], pixels.
-    is_outline: whether the jaw is on the visible outline, as in pts_2d.
+    points: [68, 2], pixels; is_outline: whether the jaw is on the visible outline, as in pts_2d.
     Returns: Fit.
     """
     mean, moves, _ = prior()

@@ -55,10 +55,8 @@ def fit(faces, others):
     Returns: (NO_FACE, STEEPNESS).
     Raises UserError: faces do not move less than the others, or one of them is missing.
     """
-    if not faces or not others:
-        raise UserError(
-            f"{len(faces)} faces and {len(others)} boxes beside faces: --data needs photos with room for both"
-        )
+    if not (len(faces) and len(others)):
+        raise UserError(f"{len(faces)} faces, {len(others)} boxes beside faces: --data needs photos with room for both")
     moved, counts = np.log([*faces, *others]), np.array([len(faces), len(others)])
     # Platt's targets, a little short of 0 and 1, keep the steepness finite when the two are perfectly separable.
     targets, weights = np.repeat([[1, 0] + [-1, 1] / (counts + 2), 1 / counts], counts, axis=1)
@@ -76,9 +74,7 @@ def fit(faces, others):
 @command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, action="append", required=True, metavar="DIR", help="may be given several times"
-    )
+    parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="photos; repeatable")
     parser.add_argument("--pb", type=Path, metavar="FILE", help="see test_pb.py")
     args = parser.parse_args()
     model = args.pb or default_model()
@@ -88,17 +84,13 @@ def main():
     for folder in args.data:
         annotations = find_annotations([folder])
         chosen += [face for face, test in zip(annotations, split_faces(annotations), strict=True) if test]
-    faces, others = measure(predict, chosen)
+    faces, others = map(np.array, measure(predict, chosen))
     middle, steepness = fit(faces, others)
-    for name, moved, right, percentiles in (
-        ("faces", faces, np.array(faces) < middle, [50, 95, 99]),
-        ("others", others, np.array(others) > middle, [50, 5, 1]),
-    ):
+    rows = ("faces", faces, faces < middle, [50, 95, 99]), ("others", others, others > middle, [50, 5, 1])
+    for name, moved, right, percentiles in rows:
         shares = ", ".join(f"{share:.2f}" for share in np.percentile(moved, percentiles))
-        print(
-            f"{len(moved)} {name}, {right.mean():.1%} on the right side of 0.5; percentiles {percentiles} of how far"
-            f" points follow: {shares}"
-        )
+        print(f"{len(moved)} {name}, {right.mean():.1%} on the right side of 0.5; percentiles {percentiles} of how far "
+              f"points follow: {shares}")  # fmt: skip
     print(f"landmark/inference.py: NO_FACE, STEEPNESS = {middle:.2f}, {steepness:.1f}")
     print(f"examples/web/landmarks.js: NO_FACE = {middle:.2f}")
 

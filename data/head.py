@@ -1,8 +1,9 @@
 """What make_sample.py and turn_faces.py share: poses, a rasterizer, worker processes, the files of 300W_LP's layout.
 
 Space: centimetres, x to the image's right, y down, z towards the camera.
-Pose: 300W_LP's (3DDFA's) angles, R = Rx(pitch) Ry(yaw) Rz(roll). Positive yaw turns the nose to the image's
-left, positive pitch raises it, positive roll turns the face clockwise in the image.
+Pose: 300W_LP's (3DDFA's) angles, R = Rx(pitch) Ry(yaw) Rz(roll). Positive yaw turns the nose to the image's left,
+positive pitch raises it, positive roll turns the face clockwise in the image. At zero the mesh of head.npz faces the
+camera as it is modelled (make_sample.py), or MEAN of fit_head.py does (turn_faces.py), 3 degrees further up.
 """
 
 import multiprocessing
@@ -26,15 +27,15 @@ def smoothstep(x):
     return x * x * (3 - 2 * x)
 
 
-def grid_triangles(rows, cols, start):
-    """Triangles [N, 3] of a grid of rows x cols vertices, of which the first is number `start`."""
-    i = (np.arange(rows - 1)[:, None] * cols + np.arange(cols - 1)).ravel() + start
+def grid_triangles(rows, cols):
+    """Triangles [N, 3] of a grid of rows x cols vertices."""
+    i = (np.arange(rows - 1)[:, None] * cols + np.arange(cols - 1)).ravel()
     return np.concatenate([np.c_[i, i + 1, i + cols], np.c_[i + 1, i + cols + 1, i + cols]])
 
 
 def unit(vectors):
-    """Vectors [N, 3] scaled to length 1."""
-    return vectors / np.sqrt(np.maximum(np.einsum("nk,nk->n", vectors, vectors), 1e-12))[:, None]
+    """Vectors [..., 3] scaled to length 1."""
+    return vectors / np.sqrt(np.maximum(np.einsum("...k,...k->...", vectors, vectors), 1e-12))[..., None]
 
 
 def vertex_normals(xyz, tri):
@@ -116,12 +117,11 @@ def run_workers(function, jobs, unit, prepare):
 def write_face(folder, group, stem, photo, pts_2d, pts_3d, params, quality):
     """Writes one face in the layout of 300W_LP.
 
-    photo: uint8 [SIZE, SIZE, 3], BGR, for a JPEG of a quality, 0..100.
-    pts_2d, pts_3d: [68, 2], pixels, for <stem>_pts.mat.
-    params: dict of arrays for <stem>.mat, of which Pose_Para is [1, 7]: pitch, yaw, roll in radians, tx, ty in pixels,
-        tz, which is 0, and pixels per centimetre.
+    photo: uint8 [SIZE, SIZE, 3], BGR, for a JPEG of a quality, 0..100; pts_2d, pts_3d: [68, 2], pixels.
+    params: dict of matrices for <stem>.mat, of which Pose_Para is [1, 7]: pitch, yaw, roll in radians; where the origin
+        is seen, x and y in pixels, and 0; pixels per centimetre.
     """
-    params = {"pt2d": pts_2d.T, "roi": np.r_[pts_2d.min(0), pts_2d.max(0)][None]} | params
+    params = {"pt2d": pts_2d.T, "roi": [[*pts_2d.min(0), *pts_2d.max(0)]]} | params
     photos, landmarks = folder / group, folder / "landmarks" / group
     for path in photos, landmarks:
         path.mkdir(parents=True, exist_ok=True)

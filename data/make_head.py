@@ -248,10 +248,10 @@ def make_head(wheel):
     # The size and place of the head are up to the camera: they are taken out of the targets of PEOPLE.
     eyes, torso = np.r_[LEFT_EYEBALL, mesh.mirror[LEFT_EYEBALL]], mean[keep, 1] <= TORSO
     origin, head = mean[eyes].mean(0), keep[~torso]
+    around = mean - origin
     for moves in targets[: len(PEOPLE)]:
         moves -= grown
         moves -= moves[eyes].mean(0)
-        around = mean - origin
         moves -= (around[head] * moves[head]).sum() / (around[head] ** 2).sum() * around
     shapes = targets[:, keep] * FLIP
     scales = np.stack([np.abs(shapes[:, part]).max((1, 2)) / 127 for part in (~torso, torso)], 1)
@@ -263,10 +263,11 @@ def make_head(wheel):
     rows, lean = jaw_rows(mean, triangles)
     names = np.array([Path(name).name.partition(".")[0] for name in names])
     shapes, sky = np.round(shapes / np.maximum(size, 1e-9)), np.round(255 * sky_seen(mean[keep], new[triangles]))
-    arrays = {"vertices": vertices, "kind": np.uint8(kinds[keep]), "triangles": np.uint16(new[triangles][:, [0, 2, 1]])}
-    arrays |= {"names": names, "shapes": np.int8(shapes), "scales": np.float32(scales), "torso": torso}
-    arrays |= {"sky": np.uint8(sky), "lid_rings": np.uint16(new[[lid, mesh.mirror[lid]]])}
-    arrays["jaw_lean"] = np.float32(np.r_[np.pi - lean, lean[-2::-1]])
+    arrays = {
+        "vertices": vertices, "kind": np.uint8(kinds[keep]), "triangles": np.uint16(new[triangles][:, [0, 2, 1]]),
+        "names": names, "shapes": np.int8(shapes), "scales": np.float32(scales), "torso": torso, "sky": np.uint8(sky),
+        "lid_rings": np.uint16(new[[lid, mesh.mirror[lid]]]), "jaw_lean": np.float32(np.r_[np.pi - lean, lean[-2::-1]]),
+    }  # fmt: skip
     places = {
         "jaw": [[mesh.mirrored(spot) for spot in row] for row in rows] + rows[-2::-1],
         "points": [[points[number] for number in range(27, 60)]],

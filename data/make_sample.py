@@ -9,8 +9,8 @@ Writes OUT/SAMPLE/SAMPLE_00000_0.jpg, .mat beside it, and OUT/landmarks/SAMPLE/S
 "photo" (|yaw| < 25 degrees); 1, 2, ... are the same person turned further, to at most 80 degrees, each with another
 expression, light and camera. The same seed gives the same files, byte for byte; face i is the same whatever --faces is.
 
-No photo, no label of a photo and no number fitted to either goes into it: head.npz is MakeHuman's (make_head.py), and
-everything else is drawn: the people (people.py), their textures (paint.py), hair, clothes and things (dress.py).
+Nothing in it comes from photos or their labels: head.npz is MakeHuman's (make_head.py), and all else is drawn: people
+(people.py), their textures (paint.py), hair, clothes and things (dress.py).
 """
 
 import argparse
@@ -35,7 +35,6 @@ from landmark.outputs import whole_folder
 from paint import canvas, noise, over, paint
 from people import EYE, LASH, SKIN, TONGUE, TOOTH, WET, draw_expression, draw_person, express, follow, landmarks, model
 
-SET = "SAMPLE"
 LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)  # a texture's bytes to light
 RAYS = 5  # of the soft shadow
 
@@ -64,11 +63,8 @@ def body_parts():
 
 
 class Camera:
-    """Where vertices are seen.
-
-    turn, body: [3, 3], the poses of head and torso; scale: pixels per centimetre; distance: centimetres; centre: [2],
-    where the origin is in the picture, pixels.
-    """
+    """turn, body: the poses of head and torso, [3, 3]; scale: pixels per centimetre; distance: from the origin,
+    centimetres; centre: where the origin is in the picture, [2], pixels."""
 
     def __init__(self, turn, body, scale, distance):
         self.turn, self.body, self.scale, self.distance, self.centre = turn, body, scale, distance, np.zeros(2)
@@ -79,6 +75,7 @@ class Camera:
         return head * (vectors @ self.turn.T) + (1 - head) * (vectors @ self.body.T)
 
     def posed(self, xyz):
+        """Vertices [V, 3] as the person stands before the camera."""
         neck = np.array([0, 4, -9.0])
         return self.turned(xyz, xyz - neck) + self.turn @ neck
 
@@ -124,9 +121,9 @@ def shadow(rng, camera, parts, places, light, size):
 
     light: [3], the way to the lamp, length 1; size: of the lamp, as the width of a shadow's edge, centimetres.
     """
-    across = unit(np.cross(light, [[0.3, 0.8, 0.2]]))
+    across = unit(np.cross(light, [0.3, 0.8, 0.2]))
     side, zoom, middle = 240, 8, camera.turn @ [0, 2, -4.0]
-    axes = np.float32(zoom * np.concatenate([across, np.cross(across, -light), light[None]]).T)
+    axes = np.float32(zoom * np.stack([across, np.cross(across, -light), light], 1))
     shift = np.float32([side / 2, side / 2, 0] - middle @ axes)
     solid = joined(parts)
     seen = np.float32(camera.posed(solid.xyz)) @ axes + shift
@@ -160,7 +157,7 @@ def draw_light(rng):
         "key": np.array([np.sin(around) * np.cos(high), -np.sin(high), np.cos(around) * np.cos(high)]),
         "lamp": share * np.maximum(0.05, tints[0]) * 1.2, "ambient": (1 - share) * np.maximum(0.05, tints[1]),
         "size": 0.05 if kind in ("sun", "flash") else rng.uniform(0.2, 1.6), "side": rng.choice([-1, 1]),
-        "way": unit(rng.normal([[0, -1.2, 0.4]], 1))[0], "lean": rng.uniform(0.1, 0.7),
+        "way": unit(rng.normal([0, -1.2, 0.4], 1)), "lean": rng.uniform(0.1, 0.7),
         "rim": max(0, rng.normal(-0.2, 0.5)), "exposure": np.exp(rng.normal(0, 0.3)), "flash": kind == "flash",
     }  # fmt: skip
 
@@ -273,8 +270,8 @@ class Person:
     def render(self, rng, yaw, pitch, roll):
         """The person in a pose, radians, with an expression and in a light at random.
 
-        Returns: ((numbers of pixels [N]; their colours [N, 3], linear; cover [N]); the Camera; see landmarks();
-            expression and light, dicts).
+        Returns: ((numbers of pixels [N]; their colours [N, 3], linear; cover [N]); Camera; points, see landmarks();
+            whether a flash lights the scene).
         """
         m, (uv, tri, lash_tri) = model(), body_parts()
         expression, light = draw_expression(rng), draw_light(rng)
@@ -313,13 +310,10 @@ class Person:
             frame.lay(parts[-1], 0.3)
         points = [place + camera.centre for place in points]
         pixels, colours = shine(rng, frame, parts, light, points[0][:, 1].max() + 60)
-        return (pixels, colours, frame.cover[pixels]), camera, points, expression, light
+        return (pixels, colours, frame.cover[pixels]), camera, points, light["flash"]
 
 
-@functools.cache
-def bystander(number):
-    """Someone to stand behind others, a Person."""
-    return Person(np.random.default_rng([number]))
+bystander = functools.cache(lambda number: Person(np.random.default_rng([number])))  # to stand behind others
 
 
 def behind(rng, image):
@@ -335,13 +329,11 @@ def behind(rng, image):
 
 
 def render_face(seed, face, variants):
-    """Yields one person in several poses, drawn from seed and face and nothing else.
-
-    Yields: (photo uint8 [450, 450, 3], BGR; pts_2d and pts_3d float32 [68, 2], pixels; params, dict of arrays for the
-        .mat beside the photo, see write_face; quality of the JPEG).
-    """
+    """Yields one person in several poses, drawn from seed and face and nothing else: (photo uint8 [450, 450, 3], BGR;
+    pts_2d and pts_3d, float32 [68, 2], pixels; params, see write_face; quality of the JPEG)."""
     rng = np.random.default_rng([seed, face])
     person = Person(rng)
+    who = person.who
     # yaw: the photo's, then evenly on to the last, turning one way
     way, photo_yaw, last = rng.choice([-1, 1]), abs(rng.normal(0, 11)), rng.uniform(35, 80)
     steps = (np.arange(variants) - rng.uniform(0, 0.2, variants)) / max(1, variants - 1)
@@ -353,26 +345,21 @@ def render_face(seed, face, variants):
         image = LINEAR[backdrop(rng)].reshape(-1, 3)
         if rng.random() < 0.07:
             image = behind(rng, image)
-        (pixels, colours, cover), camera, (pts_2d, pts_3d), expression, light = person.render(rng, yaw, pitch, roll)
-        image = image * np.float32(np.exp(rng.normal(-0.2, 0.5)) * (0.4 if light["flash"] else 1))
+        (pixels, colours, cover), camera, points, flash = person.render(rng, yaw, pitch, roll)
+        image = image * np.float32(np.exp(rng.normal(-0.2, 0.5)) * (0.4 if flash else 1))
         image[pixels] += cover[:, None] * (colours - image[pixels])
         photo = develop(rng, image.reshape(SIZE, SIZE, 3))
         quality = int(rng.choice([rng.integers(70, 96), rng.integers(25, 70)], p=[0.8, 0.2]))
-        units = [*expression["open"], *(expression.get(k, 0) for k in ("jawOpen", "mouthSmileLeft", "mouthRollLower"))]
-        params = {
-            "Pose_Para": np.array([[pitch, yaw, roll, *camera.centre, 0, camera.scale]]),
-            "Shape_Para": np.array([[*(person.who[k] for k in ("tone", "age", "male")), *person.who["people"]]]).T,
-            "Exp_Para": np.array([units]).T,
-            "Illum_Para": np.array([[*light["key"], *light["lamp"], *light["ambient"]]]),
-        }  # fmt: skip
-        yield photo, np.float32(pts_2d), np.float32(pts_3d), params, quality
+        params = {"Pose_Para": [[pitch, yaw, roll, *camera.centre, 0, camera.scale]],
+                  "Shape_Para": np.c_[[who["tone"], who["age"], who["male"], *who["people"]]]}  # fmt: skip
+        yield photo, *np.float32(points), params, quality
 
 
 def write_person(job):
     """Renders a person and writes the files; job: (folder, seed, face, variants)."""
     out, seed, face, variants = job
     for k, rendered in enumerate(render_face(seed, face, variants)):
-        write_face(out, SET, f"{SET}_{face:05d}_{k}", *rendered)
+        write_face(out, "SAMPLE", f"SAMPLE_{face:05d}_{k}", *rendered)
 
 
 @command

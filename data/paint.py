@@ -43,12 +43,12 @@ def canvas():
     lips = cv2.GaussianBlur(np.float32(lips[FACE, FACE]), (0, 0), 0.9) / 255
     red = (blob(4.2, 3.2, 1.8, 1.5) + 0.8 * blob(0, 3.6, 1.5, 1.0) + 0.3 * blob(0, 9.5, 2, 1)).clip(0, 1)
     oily = blob(0, -4, 3, 2) + blob(0, 2.5, 0.9, 2.5) + 0.6 * blob(3.8, 2.6, 1.2, 1) + 0.4 * blob(0, 9.5, 1.2, 1)
-    lid, under, nostril = blob(3.0, -0.9, 1.7, 0.7), blob(2.8, 1.3, 1.4, 0.5), blob(0.75, 4.35, 0.4, 0.28)
-    masks = {"lips": lips, "red": red, "oily": oily, "lid": lid, "under": under, "nostril": nostril}
-    masks |= {"beard": beard_field(face), "brow": spots(flat(m["vertices"]), "brow")}
-    grain = rng.normal(128, 32, (600, 600, 3)).clip(0, 255).astype(np.uint8)
-    noises = {"noise": [cloud / cloud.std() for cloud in clouds], "grain": grain}
-    return masks | noises | {"places": places, "x": x, "y": y}
+    return {
+        "lips": lips, "red": red, "oily": oily, "lid": blob(3.0, -0.9, 1.7, 0.7), "under": blob(2.8, 1.3, 1.4, 0.5),
+        "nostril": blob(0.75, 4.35, 0.4, 0.28), "beard": beard_field(face), "places": places, "x": x, "y": y,
+        "brow": spots(flat(m["vertices"]), "brow"), "noise": [cloud / cloud.std() for cloud in clouds],
+        "grain": rng.normal(128, 32, (600, 600, 3)).clip(0, 255).astype(np.uint8),
+    }  # fmt: skip
 
 
 def noise(rng, kind, height=FLAT, width=FLAT):

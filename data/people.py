@@ -33,15 +33,14 @@ OTHER = [f"mouth{name}" for name in MOUTH] + "jawLeft jawRight jawForward cheekP
 def model():
     """What head.npz holds (see make_head.py) and what follows from it: a dict, built once.
 
-    number: dict of the name of a shape to its index.
-    follow: [V], see follow().
+    number: dict of the name of a shape to its index; follow: [V], see follow(); skin: the triangles [T, 3] of the skin.
     details: dict of a detail's name without side and direction to {side: {direction, -1 or 1: number of the shape}}.
     lids: of each eye, left and right: the vertices of the upper and of the lower lid that lie above each other; the
         blink's moves [V, 3]; and beside which of these vertices each vertex lies, [V].
     """
     with np.load(Path(__file__).with_name("head.npz")) as stored:
         m = {name: a.astype(np.int64) if a.dtype == np.uint16 else a for name, a in stored.items()}
-    m["sky"] = np.float32(m["sky"]) / 255
+    m["sky"], m["skin"] = np.float32(m["sky"]) / 255, m["triangles"][(m["kind"] == SKIN)[m["triangles"]].all(1)]
     sizes = np.where(m["torso"], m["scales"][:, 1:], m["scales"][:, :1])
     m["shapes"] = (m["shapes"] * sizes[..., None]).reshape(len(sizes), -1)
     m["number"] = {name: k for k, name in enumerate(m["names"].tolist())}
@@ -83,9 +82,9 @@ def draw_person(rng):
         spread = next(s for part, s in SPREAD.items() if part in stem)
         amount = rng.normal(0, spread) if stem != "head-age" else max(0, 1.2 * (age - 0.6)) * rng.random()
         for moves in sides.values():  # no face is quite symmetric
-            own = np.clip(amount + rng.normal(0, 0.15 * spread), -1, 1) + AVERAGE.get(stem, 0)
-            if np.sign(own) in moves:
-                weights[moves[np.sign(own)]] = abs(own)
+            own = min(1, max(-1, amount + rng.normal(0, 0.15 * spread))) + AVERAGE.get(stem, 0)
+            if (way := 1 if own > 0 else -1) in moves:
+                weights[moves[way]] = abs(own)
     vertices = m["vertices"] + (weights @ m["shapes"]).reshape(-1, 3)
     arch, height, tilt = rng.normal(0, [0.15, 0.2, 0.15])
     at = np.linspace(-1, 1, 5)
@@ -101,7 +100,7 @@ def draw_expression(rng):
 
     def add(name, amount, lean=0.15):  # a face unit, or those of both sides
         for side in ("",) if name in numbers else ("Left", "Right"):
-            units[name + side] = np.clip(amount * rng.normal(1, lean), 0, 1.2)
+            units[name + side] = min(1.2, max(0, amount * rng.normal(1, lean)))
 
     eyes = rng.choice(["rest", "closed", "closing", "wide"], p=[0.66, 0.13, 0.12, 0.09])
     opened = {"rest": rng.normal(0.95, 0.1), "closed": 0, "closing": rng.uniform(0.05, 0.6), "wide": 1}[eyes]

@@ -6,9 +6,9 @@ Usage:
 
 Writes OUT in the layout of 300W_LP: <SET>_turned/<face>_1, _2, ... show the face of a photo turned further and further,
 up to 90 degrees, with pts_2d (jaw on the visible outline), pts_3d and Pose_Para. The photos stay where they are: give
-both folders to prepare_tfrecords.py, which keeps a face and its variants in one split.
-A face turns further the way it already looks, because the photo does not show its other side; one that looks straight
-ahead turns both ways. The same seed gives the same files, byte for byte; those of a face do not depend on the others.
+both folders to prepare_tfrecords.py, which keeps a face and its variants in one split. A face turns further the way it
+already looks, because the photo does not show its other side; one that looks straight ahead turns both ways. The same
+seed gives the same files, byte for byte; those of a face do not depend on the others.
 
 How it works (after Zhu, Lei, Liu, Shi, Li, "Face Alignment Across Large Poses: A 3D Solution", CVPR 2016): a head is
 fitted to the 68 points (fit_head.py) and gives the photo a depth, which falls off around the head towards its back and
@@ -89,11 +89,8 @@ def read_photo(annotation):
 
 
 def sheet(fit):
-    """The photo as a sheet in space.
-
-    Returns: (its vertices in the photo [N, 2], pixels; the same in the head's space [N, 3], centimetres; how much each
-        follows the head [N], 0..1; triangles [T, 3]).
-    """
+    """The photo as a sheet in space: (its vertices in the photo [N, 2], pixels; the same in the head's space [N, 3],
+    centimetres; how much each follows the head [N], 0..1; triangles [T, 3])."""
     side = SIZE + 2 * RIM
     view = fit.places @ fit.turn.T
     pixels, depth = rasterize(fit.scale * view[:, :2] + fit.origin, view[:, 2:].astype(np.float32), prior()[2], 0)
@@ -131,19 +128,15 @@ def sheet(fit):
     near = [np.exp(-distance / (2 * NEAR**2)) for distance in apart]
     middle = np.argmin(apart[0], 0)
     space = space + near[0] @ np.linalg.solve(near[1] + 0.1 * np.eye(68), marks[:, 2] - space[middle])
-    return place, np.c_[flat, space] @ fit.turn, follow, grid_triangles(len(line), len(line), 0)
+    return place, np.c_[flat, space] @ fit.turn, follow, grid_triangles(len(line), len(line))
 
 
-def turn_photo(photo, fit, turn, surface=None):
-    """The face of a photo in another pose.
+def turn_photo(photo, fit, surface, turn):
+    """The face of a photo, uint8 [SIZE, SIZE, 3], in another pose, [3, 3]; fit: see fit_head; surface: see sheet.
 
-    photo: uint8 [SIZE, SIZE, 3].
-    fit: Fit, see fit_head.
-    turn: [3, 3], the new pose.
-    surface: sheet(fit), if it is known.
     Returns: (picture uint8 [SIZE, SIZE, 3]; pts_2d and pts_3d, [68, 2], pixels).
     """
-    place, space, follow, triangles = surface or sheet(fit)
+    place, space, follow, triangles = surface
     moved = space @ turn.T
     xy = place + follow[:, None] * (fit.scale * moved[:, :2] + fit.origin - place)
     depth = follow * moved[:, 2] - 30 * (1 - follow)  # what does not follow is behind
@@ -174,7 +167,7 @@ def choose_turns(rng, fit, variants):
 def turn_face(job):
     """Writes the variants of a photo; job: (folder, set, face, Annotation, variants, seed).
 
-    Returns: the number of pictures; None if the photo is turned too far; or a str, what is wrong with its files.
+    Returns: True; None if the photo is turned too far; or a str, what is wrong with its files.
     """
     out, group, face, annotation, variants, seed = job
     try:
@@ -187,35 +180,15 @@ def turn_face(job):
     rng = np.random.default_rng([seed, *hashlib.md5(f"{group}/{face}".encode()).digest()])
     surface = sheet(fit)
     for k, turn in enumerate(choose_turns(rng, fit, variants), 1):
-        pose = {"Pose_Para": np.array([[*angles(turn), *fit.origin, 0, fit.scale]])}
-        write_face(out, group, f"{face}_{k}", *turn_photo(photo, fit, turn, surface), pose, QUALITY)
-    return variants
-
-
-def turn_faces(photos, out, variants, seed):
-    """Writes the variants of photos, as find_photos returns them, into a new folder, whole or not at all.
-
-    Returns: (number of pictures written; of photos turned too far; of those with something wrong, which is reported).
-    Raises UserError: no photo can be turned, or the folder cannot be written.
-    """
-    with whole_folder(out) as partial:
-        jobs = [(partial, *photo, variants, seed) for photo in photos]
-        answers = run_workers(turn_face, jobs, "photo", [prior])
-        wrong = [answer for answer in answers if isinstance(answer, str)]
-        for line in wrong:
-            print(f"{line}; left out", file=sys.stderr)
-        written, far = sum(answer for answer in answers if isinstance(answer, int)), answers.count(None)
-        if not written:
-            raise UserError(f"none of {len(photos)} photos can be turned: {far} are turned too far already")
-    return written, far, len(wrong)
+        pose = {"Pose_Para": [[*angles(turn), *fit.origin, 0, fit.scale]]}
+        write_face(out, group, f"{face}_{k}", *turn_photo(photo, fit, surface, turn), pose, QUALITY)
+    return True
 
 
 @command
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, action="append", required=True, metavar="DIR", help="annotated photos; may be repeated"
-    )
+    parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="photos; repeatable")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--variants", type=int, default=4, help="turned pictures of each photo (4)")
     parser.add_argument("--seed", type=int, default=0, help="of the poses (0)")
@@ -228,9 +201,16 @@ def main():
         raise UserError(f"{args.out} exists: name a new folder with --out")
     print(f"turning the faces of {', '.join(map(str, args.data))}, on {CORES} CPU cores")
     photos = find_photos(args.data)
-    written, far, wrong = turn_faces(photos, args.out.resolve(), args.variants, args.seed)
-    print(f"{far} photos left out as they are turned over {FARTHEST} degrees, {wrong} because of their files")
-    print(f"{written} pictures of {written // args.variants} faces in {args.out}")
+    with whole_folder(args.out) as partial:
+        jobs = [(partial, *photo, args.variants, args.seed) for photo in photos]
+        answers = run_workers(turn_face, jobs, "photo", [prior])
+        far, wrong = answers.count(None), [answer for answer in answers if isinstance(answer, str)]
+        for line in wrong:
+            print(f"{line}; left out", file=sys.stderr)
+        if not (faces := len(answers) - far - len(wrong)):
+            raise UserError(f"none of {len(photos)} photos can be turned: {far} are turned too far already")
+    print(f"{far} photos left out as they are turned over {FARTHEST} degrees, {len(wrong)} because of their files")
+    print(f"{faces * args.variants} pictures of {faces} faces in {args.out}")
     options = "".join(f" --data {shlex.quote(str(folder))}" for folder in [*args.data, args.out])
     print(f"next: python prepare_tfrecords.py{options}")
 

@@ -1,6 +1,9 @@
 """What the tests share: a small data set in the layout of 300W_LP, runs of the scripts, checkpoints without zeros."""
 
-# First: TensorFlow and OpenCV read their settings as they are imported.
+# First: TensorFlow, OpenCV and NumPy read their settings as they are imported.
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as data/head.py has it; two that wait for each other are slow
 from landmark.startup import SETTINGS
 
 # isort: split
@@ -8,7 +11,6 @@ from landmark.startup import SETTINGS
 import fcntl
 import importlib
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -24,7 +26,7 @@ import tensorflow.compat.v1 as tf
 
 REPO = Path(__file__).resolve().parents[1]
 # For scripts that run in a process of their own: without the settings made by the import above, as they make their own.
-OURS = {*SETTINGS, "OPENCV_IO_MAX_IMAGE_PIXELS"}
+OURS = {*SETTINGS, "OPENCV_IO_MAX_IMAGE_PIXELS", "OPENBLAS_NUM_THREADS"}
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in OURS}
 ENVIRONMENT |= {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPO)}
 
@@ -149,7 +151,7 @@ def check_plain():
 def run():
     """run(*arguments): runs Python in a process of its own, in the repository: subprocess.CompletedProcess."""
 
-    def run(*arguments, cwd=REPO, timeout=120):
+    def run(*arguments, cwd=REPO, timeout=300):  # seconds; a busy machine is many times slower
         command = [sys.executable, *map(str, arguments)]
         with subprocess.Popen(
             command,
