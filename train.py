@@ -4,7 +4,7 @@ Usage:
     python train.py                          # data/*.tfrecords -> checkpoints and logs in models/
     python train.py                          # again: continues from the last checkpoint
     python train.py --network original --recipe original      # the TF-Slim original (landmark/README.md)
-    python train.py --init models/landmark.ckpt               # starts from the weights of the shipped model
+    python train.py --recipe finetune --init models/landmark.ckpt     # starts from the weights of the shipped model
     python train.py --data data/sample --models models/sample --steps 600
     tensorboard --logdir models/logs         # the curves and pictures, while it runs
     TF_CONFIG=... python train.py            # one task of several: bench/README.md, "Several machines"
