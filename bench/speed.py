@@ -24,6 +24,7 @@ import contextlib
 import functools
 import glob
 import importlib.metadata
+import itertools
 import multiprocessing
 import platform
 import shutil
@@ -43,7 +44,7 @@ from landmark.export import FORMATS
 from landmark.inference import default_model
 from landmark.points import IMAGE_SIZE, LANDMARKS
 from landmark.recipe import DEFAULT, ORIGINAL
-from landmark.records import read_batches, to_record, write_records
+from landmark.records import read_batches, read_records, to_record, write_records
 from landmark.runtimes import load_opencv, load_session
 from senet import DEFAULT_NETWORK, SENet
 from train import add_training
@@ -186,6 +187,19 @@ def bench_training(records):
     )
     print(f"\ntrain.py cuts every crop anew and reaches {share:.2f} of its rate on one constant batch.")
     print("\nSlowest ops of a train.py step: " + ", ".join(f"{kind} {share:.0%}" for kind, share in ops) + ".")
+
+
+def bench_augmentation(records):
+    """Prints what cutting a crop anew costs."""
+    faces = list(itertools.islice(read_records([records / "train.tfrecords"]), 20 * BATCH))
+    images, labels, boxes, photos = zip(*((f.crop.tobytes(), f.label, f.box, f.photo) for f in faces), strict=True)
+    times = []
+    for start in range(0, len(faces), BATCH):
+        part = slice(start, start + BATCH)
+        began = time.thread_time()
+        augment_fully(start, images[part], np.array(labels[part]), np.array(boxes[part]), photos[part])
+        times.append(1000 * (time.thread_time() - began) / len(images[part]))
+    print(f"\nCutting a crop anew from its photo takes {statistics.median(times):.2f} ms of one core.")
 
 
 # Preparation
@@ -431,6 +445,7 @@ def main():
         bench_inference(pb)
         bench_preparation(annotations, out)
         bench_training(out)
+        bench_augmentation(out)
 
 
 if __name__ == "__main__":
