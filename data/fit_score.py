@@ -92,7 +92,7 @@ def main():
         print(f"{len(moved)} {name}, {right.mean():.1%} on the right side of 0.5; percentiles {percentiles} of how far "
               f"points follow: {shares}")  # fmt: skip
     print(f"landmark/inference.py: NO_FACE, STEEPNESS = {middle:.2f}, {steepness:.1f}")
-    print(f"examples/web/landmarks.js: NO_FACE = {middle:.2f}")
+    print("then: python examples/web/constants.py")
 
 
 if __name__ == "__main__":
