@@ -253,7 +253,9 @@ def test_faces_below_the_minimum_score_are_dropped(predict, detector):
     (face,) = FaceFinder(predict, detector)(picture)
     assert 0.5 < face.score < 1
     assert len(FaceFinder(predict, detector, min_score=face.score - 0.01)(picture)) == 1
-    assert not FaceFinder(predict, detector, min_score=face.score + 0.001)(picture)
+    above = FaceFinder(predict, detector, min_score=face.score + 0.001)(picture)  # of a turned copy, if any
+    assert all(other.score > face.score for other in above)
+    assert not FaceFinder(predict, detector, min_score=1)(picture)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here")
@@ -261,7 +263,7 @@ def test_held_out_photos_are_found_and_as_good_as_with_true_crops(tmp_path, caps
     frontal = [face for face in find_annotations([REAL]) if not face.name.startswith("IBUG")]
     is_test = split_faces(frontal)
     for face in [face for face, test in zip(frontal, is_test, strict=True) if test][:40]:
-        for file in face.points, face.photo:
+        for file in face.points.path, face.photo:
             link = tmp_path / file.relative_to(REAL)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file)
@@ -292,7 +294,7 @@ def test_the_fits_print_numbers_that_bring_boxes_closer_and_tell_faces_apart(tmp
     done = run("data/fit_score.py", "--data", tmp_path, "--pb", SHIPPED)
     assert done.returncode == 0 and not done.stderr, done.stderr
     middle = float(re.search(r"^landmark/inference.py: NO_FACE, STEEPNESS = ([\d.]+), [\d.]+$", done.stdout, re.M)[1])
-    assert 0.03 < middle < 0.6 and f"landmarks.js: NO_FACE = {middle:.2f}" in done.stdout
+    assert 0.03 < middle < 0.6 and done.stdout.endswith("then: python examples/web/constants.py\n")
 
 
 def test_the_fit_of_the_score_is_calibrated():

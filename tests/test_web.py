@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -16,10 +17,10 @@ from functools import partial
 import cv2
 import numpy as np
 import pytest
-from conftest import REPO, call
+from conftest import ENVIRONMENT, REPO, call
 
 from landmark import load_model
-from landmark.export import FORMATS
+from landmark.points import OPENINGS
 from landmark.pose import estimate_pose
 
 WEB = REPO / "examples" / "web"
@@ -217,7 +218,11 @@ def test_the_constants_are_those_of_the_python_code(monkeypatch):
 @pytest.mark.parametrize("model", sorted((REPO / "models").glob("landmark*.onnx")), ids=lambda path: path.stem)
 def test_the_models_are_those_that_freeze_graph_writes(model, tmp_path):
     pytest.importorskip("tf2onnx")
-    FORMATS["onnx"].convert(model.with_suffix(".pb"), tmp_path / "again.onnx", None)
+    convert = (
+        "import sys, pathlib, landmark.export as e; e.FORMATS['onnx'].convert(*map(pathlib.Path, sys.argv[1:]), None)"
+    )
+    call = [sys.executable, "-c", convert, model.with_suffix(".pb"), tmp_path / "again.onnx"]
+    subprocess.run(call, cwd=REPO, env=ENVIRONMENT, check=True, capture_output=True)  # tf2onnx counts from one
     files = (path.read_bytes() for path in (tmp_path / "again.onnx", model))
     again, shipped = (re.sub(rb"unk__\d+", b"", file) for file in files)  # names of the open dimension, numbered anew
     assert again == shipped
@@ -255,15 +260,17 @@ def test_points_csv_is_that_of_test_pb_and_is_taken_as_labels(page, group, small
     saved = page.save("csv", "points.csv")
     call("test_pb", "--detect", "--images", group, "--output", tmp_path / "drawn")
     (theirs, header), (ours, columns) = read_table(tmp_path / "drawn" / "points.csv"), read_table(saved)
-    assert [name for name in columns if name in header] == header
-    assert {*columns} - {*header} <= {"eye_open_right", "eye_open_left", "mouth_open"}
+    assert columns == header
     assert saved.read_bytes().count(b"\r\n") == 6
 
     def form(row):  # of a number, its decimals: angles are written as short as they are
         return {name: re.sub(r"-?\d+(\.\d+)?", lambda found: str(len(found[1] or "")), row[name]) for name in header}
 
     for one, other in zip(by_place(ours), by_place(theirs), strict=True):
-        one, other = ({**form(row), "yaw": "", "pitch": "", "roll": "", "face": ""} for row in (one, other))
+        openings = [[float(row[name]) for name in OPENINGS] for row in (one, other)]
+        np.testing.assert_allclose(*openings, atol=2e-3)
+        blank = dict.fromkeys(["yaw", "pitch", "roll", "face", *OPENINGS], "")
+        one, other = (form(row) | blank for row in (one, other))
         assert one == other
         assert one["picture"] == other["picture"]
 
@@ -378,13 +385,14 @@ def test_faces_keep_their_numbers_as_they_tilt_and_come_in(laid, film, tmp_path)
     with serve(laid) as address, browse(tmp_path, *flags) as browser:
         browser.open(address)
         browser.click("camera")
-        browser.until(rf"/Face 0:.* roll (8\d|9\d)°.*\nFace 1:/.test({TEXT('numbers')})", 30)
+        browser.until(rf"/Face 0:.* roll (8\d|9\d)°.*\nFace \d/.test({TEXT('numbers')})", 30)
         rows, _ = read_table(browser.save("csv", "points.csv"))
         browser.click("stop")
     first = [row for row in rows if row["face"] == "0"]
-    assert {row["face"] for row in rows if row["face"]} == {"0", "1"}
+    number = rows[-1]["face"]  # of the one that came in: half a face at the edge may have been found, and lost again
+    assert number > "0"
     assert [int(row["picture"]) for row in first] == [*range(int(first[0]["picture"]), int(rows[-1]["picture"]) + 1)]
-    later = [int(row["picture"]) for row in rows if row["face"] == "1"]
+    later = [int(row["picture"]) for row in rows if row["face"] == number]
     assert later == [*range(later[0], later[-1] + 1)] and later[-1] == int(rows[-1]["picture"])
     assert min(float(row["roll"]) for row in first) < 10 and max(float(row["roll"]) for row in first) > 80
     angles = estimate_pose(points_of(first[-1]))

@@ -19,7 +19,7 @@ export function tableLines(picture, seconds, faces, { width, height }) {
     face.points.forEach(([x, y], i) => Object.assign(row, { [`x${i}`]: x.toFixed(2), [`y${i}`]: y.toFixed(2) }));
     face.spread.forEach((pixels, i) => (row[`spread${i}`] = pixels.toFixed(2)));
     for (const angle of ["yaw", "pitch", "roll"]) row[angle] = face.pose[angle].toFixed(2).replace(/0$|NaN/, "");
-    for (const [part, open] of Object.entries(openings(face))) row[part] = open.toFixed(4);
+    for (const [part, open] of Object.entries(openings(face))) row[part] = open.toFixed(4).replace(/0{1,3}$|NaN/, "");
     return row;
   });
   return (rows.length ? rows : [start]).map((row) => COLUMNS.map((column) => row[column] ?? "").join(","));
