@@ -59,7 +59,7 @@ VARIANTS = {
     "mean squared error": (DEFAULT._replace(loss="l2"), 32),
     "Wing loss": (DEFAULT._replace(loss="wing"), 32),
     "no augmentation but the mirror": (DEFAULT._replace(augment_ramp_steps=math.inf), 32),
-    "all the augmentation from the first step": (DEFAULT._replace(augment_ramp_steps=1e-9), 32),
+    "all the augmentation from the first step": (DEFAULT._replace(augment_ramp_steps=0), 32),
     "the learning rate falling from the first step on": (DEFAULT._replace(cosine_start=0), 32),
     "batch 16": (DEFAULT, 16),
     "the original recipe": (ORIGINAL, 32),

@@ -61,6 +61,7 @@ DESIGNS = {
     "train.py": (DEFAULT, DEFAULT_NETWORK, "records"),
     "train.py, constant batch": (DEFAULT, DEFAULT_NETWORK, "constant"),
 }
+augment_fully = functools.partial(augment_batch, DEFAULT._replace(augment_ramp_steps=0), 0)  # seed 0
 SETS = 3_000, 61_225  # faces; all of 300W_LP
 FULL_STEPS = 150_000  # train.py's default
 
@@ -78,11 +79,6 @@ def original_input(paths):
     parsed = tf.io.parse_single_example(record, features)
     crop = tf.cast(tf.reshape(tf.io.decode_raw(parsed["image"], tf.uint8), [IMAGE_SIZE, IMAGE_SIZE, 3]), tf.float32)
     return tf.train.shuffle_batch([crop, parsed["label"]], BATCH, capacity=1000, min_after_dequeue=500)
-
-
-def augment_fully(number, *batch):
-    """augment_batch of the default recipe, at full strength."""
-    return augment_batch(DEFAULT, 0, DEFAULT.augment_ramp_steps + number, *batch)
 
 
 def train_windows(design, paths, pipe):

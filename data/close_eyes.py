@@ -26,7 +26,7 @@ from landmark.cli import command
 from landmark.errors import UserError
 from landmark.formats import POINT_COLUMNS, Folder
 from landmark.inference import default_model, load_model
-from landmark.outputs import whole_folder
+from landmark.outputs import is_free, whole_folder
 from landmark.pictures import read_picture
 from landmark.points import OPENINGS
 
@@ -53,10 +53,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="photos of faces with closed eyes")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--pb", metavar="FILE", help="as of test_pb.py (landmark.pb, else that in models/)")
-    parser.add_argument("--spread", type=float, default=SPREAD, help=f"at most, of the face's width ({SPREAD})")
+    parser.add_argument("--pb", metavar="FILE", help="the model (landmark.pb, else that in models/)")
+    parser.add_argument(
+        "--spread", type=float, default=SPREAD, help=f"largest spread, per width of the face ({SPREAD})"
+    )
     args = parser.parse_args()
-    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+    if not is_free(args.out):
         raise UserError(f"{args.out} exists: name a new folder with --out")
     photos = [path for path in Folder(args.data).files if cv2.haveImageReader(os.fsencode(path))]
     find_faces, rows = load_model(args.pb or default_model()), []

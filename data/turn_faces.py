@@ -35,7 +35,7 @@ from landmark.annotations import find_annotations, identity_keys, read_labels
 from landmark.cli import CORES, command
 from landmark.errors import UserError
 from landmark.formats import source_of
-from landmark.outputs import whole_folder
+from landmark.outputs import is_free, whole_folder
 
 BOX = 190  # pixels, sqrt(w * h) of a face's points in 300W_LP: photos of another size are scaled to it
 MIN_BOX = 20  # pixels: smaller faces are not turned
@@ -197,7 +197,7 @@ def main():
         parser.error(f"argument --variants: {args.variants} is not in 1..99")
     if args.seed < 0:
         parser.error(f"argument --seed: {args.seed} is below 0")
-    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+    if not is_free(args.out):
         raise UserError(f"{args.out} exists: name a new folder with --out")
     print(f"turning the faces of {', '.join(map(str, args.data))}, on {CORES} CPU cores")
     photos = find_photos(args.data)

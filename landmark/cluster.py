@@ -109,7 +109,7 @@ def find_cluster():
         jobs = {job: addresses for job, addresses in config.get("cluster", {}).items() if addresses}
         tasks = [(job, number) for job in sorted(jobs) for number in range(len(jobs[job]))]  # chief, master, worker
         if len(jobs.keys() & {"chief", "master"}) > 1 or jobs.keys() - {"chief", "master", "worker"}:
-            raise UserError(f"TF_CONFIG names {', '.join(jobs)}: give it one chief (or master), and workers alone")
+            raise UserError(f"TF_CONFIG names {', '.join(jobs)}: give it one chief (or master) and workers only")
         index = tasks.index((config["task"]["type"], int(config["task"]["index"]))) if tasks else 0
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"TF_CONFIG is wrong (README.md has an example): {error}") from None

@@ -21,6 +21,7 @@ from landmark.points import (
     LANDMARKS,
     LIMIT,
     NME,
+    OPENINGS,
     PARTS,
     bounds,
     crop_face,
@@ -264,5 +265,5 @@ def measure_gaps(points):
     """How far apart the lids (mean of both eyes) and the lips of points [N, 68, 2] are, float [N] each, over the length
     of the nose, which turns as they do."""
     nose = mean_gap(points, [27], [33])
-    lids = mean_gap(points, [37, 38, 43, 44], [41, 40, 47, 46])
-    return lids / nose, mean_gap(points, [61, 62, 63], [67, 66, 65]) / nose
+    right, left, lips = (mean_gap(points, *gap) / nose for gap, _ in OPENINGS.values())
+    return (right + left) / 2, lips

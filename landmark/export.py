@@ -15,7 +15,7 @@ from landmark.checkpoints import read_run, restore
 from landmark.cli import silenced
 from landmark.errors import UserError
 from landmark.graphs import PLAIN_OPS, TYPE_ATTRIBUTE, load_graph
-from landmark.outputs import whole_folder
+from landmark.outputs import is_free, whole_folder
 from landmark.pictures import read_picture
 from landmark.points import LANDMARK_TYPES, LANDMARKS, crop_face, nme, to_photo
 from landmark.records import read_records
@@ -122,7 +122,7 @@ def to_saved_model(pb, path, _):
 
 def check_folder(path):
     """Raises UserError unless a path is free for the folder of a SavedModel."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if not is_free(path):
         raise UserError(f"{path} is in the way: name a new folder, as each version of a model has")
 
 

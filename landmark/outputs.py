@@ -87,8 +87,13 @@ def whole_file(path, create=Path.touch):
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
+def is_free(path):
+    """Whether a Path can become a whole_folder(): it is new, or an empty folder."""
+    return not path.exists() or path.is_dir() and not any(path.iterdir())
+
+
 def whole_folder(path):
-    """whole_file() for a folder, whose `path` is new or an empty folder; removes what killed runs left of it."""
+    """whole_file() for a folder, whose `path` is_free; removes what killed runs left of it."""
     path = Path(path).resolve()
     _remove_partials(_find_partials(path.parent).get(_partial_end(path), ()))
     return whole_file(path, Path.mkdir)

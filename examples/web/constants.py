@@ -17,7 +17,7 @@ from landmark import detectors, inference, points, pose, runtimes  # isort: skip
 TARGET = Path(__file__).with_name("constants.js")
 # A line of constants.js each.
 NAMES = {
-    points: ["IMAGE_SIZE OVERLAP"],
+    points: ["IMAGE_SIZE OVERLAP OPENINGS"],
     runtimes: ["INPUT_NAME OUTPUT_NAME"],
     detectors: [
         "RETINAFACE_SIDE MEAN_COLOUR STRIDES CENTRE_VARIANCE SIDE_VARIANCE MIN_CONFIDENCE MAX_OVERLAP RETINAFACE_CROP"

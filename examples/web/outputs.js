@@ -1,14 +1,12 @@
 // What becomes of faces: a drawing, and the lines of points.csv as test_pb.py writes them.
-import { COLUMNS, LINES } from "./constants.js";
-import { apart, bounds } from "./geometry.js";
+import { COLUMNS, LINES, OPENINGS } from "./constants.js";
+import { apart, bounds, mean } from "./geometry.js";
 
 const GREEN = "#3dffa2", YELLOW = "#ffd166", AXES = ["#ff4b5c", "#35d05b", "#4d96ff"];
-/** How far a face's eyes and mouth are open: heights over widths. */
+/** How far a face's eyes and mouth are open, as measure_openings of landmark/points.py has it. */
 export function openings({ points }) {
-  const span = (i, j) => apart(points[i], points[j]);
-  const eye = (i) => (span(i + 1, i + 5) + span(i + 2, i + 4)) / (2 * span(i, i + 3));
-  const mouth_open = (span(61, 67) + span(62, 66) + span(63, 65)) / (3 * span(60, 64));
-  return { eye_open_right: eye(36), eye_open_left: eye(42), mouth_open };
+  const gap = ([these, those]) => mean(these.map((i, k) => apart(points[i], points[those[k]])));
+  return Object.fromEntries(Object.entries(OPENINGS).map(([part, [lids, ends]]) => [part, gap(lids) / gap(ends)]));
 }
 /** The lines of points.csv of a picture, or of a frame of a video at some second. */
 export function tableLines(picture, seconds, faces, { width, height }) {
