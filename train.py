@@ -38,7 +38,7 @@ from landmark.cluster import Cluster, find_cluster
 from landmark.errors import UserError
 from landmark.recipe import RECIPES
 from landmark.records import SPLITS, check_labels, check_records, find_record_files, read_batches, read_manifest
-from landmark.training import LOSSES, add_test_set, draw_test_crops, heat_map_loss, is_finite, measure
+from landmark.training import LOSSES, add_test_set, draw_test_crops, gap_loss, heat_map_loss, is_finite, measure
 from senet import BATCH_NORM_DECAY, DEFAULT_NETWORK, NETWORKS, SENet, add_live_start, is_fully_connected
 
 CURVE_STEPS = 20  # between two points of the training curves
@@ -78,6 +78,8 @@ def add_training(crops, labels, recipe, steps, network=SENet, average=None):
     }
     if recipe.heatmap_loss_weight and "heat_maps" in end_points:
         scalars["heat"] = recipe.heatmap_loss_weight * heat_map_loss(end_points["heat_maps"], labels)
+    if recipe.gap_loss_weight:
+        scalars["gaps"] = recipe.gap_loss_weight * gap_loss(outputs, labels)
     scalars["total"] = total = tf.add_n(list(scalars.values()))
 
     # Learning rate

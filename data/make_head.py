@@ -49,12 +49,12 @@ SHARES = [(0, 1, 0)] * 9 + [(0, 0.5, 0.5)] * 2 + [(0, 0, 1)] * 2 + [(0.25, 0.5, 
 SEAM, INSIDE = 554, 571  # the same middle on the loop behind which the mouth is wet, and behind it
 JAW = [12001, 12010, 7564, 11712, 7574, 7614, 7597, 7596, 7595, 7594, 10365, 7593, 7618, 7616, 7620, 11897, 5296]
 CENTRE, LEVELS, ROW = [0, 70, 7], 33, 16  # rays to the jaw start here; places along half the jaw, and across the cheek
-BROW = [[1.15, 74.75], [2.15, 75.2], [3.2, 75.42], [4.25, 75.25], [5.1, 74.65]]  # x, y
-BROW_SHIFT = -0.35, 0.45  # how far a brow can lie lower and higher
-MARKS = {27: {132: 1}, 28: {131: 0.8, 135: 0.2}, 29: {201: 0.8, 164: 0.2}, 30: {297: 0.5, 5054: 0.5},
+BROW = [[0.6, 74.6], [1.9, 75.1], [3.2, 75.42], [4.45, 75.2], [5.7, 74.3]]  # x, y of the longest brow
+BROW_SHIFT = -0.5, 0.9  # how far a brow can lie lower and higher
+MARKS = {27: {132: 1}, 28: {131: 0.6, 135: 0.4}, 29: {164: 0.6, 201: 0.4}, 30: {294: 0.5, 5054: 0.5},
          33: {317: 0.8, 343: 0.2}, 34: {7120: 0.5, 7077: 0.5}, 35: {7055: 0.5, 7095: 0.5}}  # fmt: skip
 # On the loops of the lips: how many vertices a landmark is from the upper lip's middle.
-OUTER, INNER = {51: 0, 52: 2, 53: 5, 54: 11.5, 55: 16.5, 56: 17.8, 57: 19}, {62: 0, 63: 3.5, 64: 11.5, 65: 17.3, 66: 19}
+OUTER, INNER = {51: 0, 52: 2, 53: 5, 54: 11.5, 55: 16.5, 56: 17.8, 57: 19}, {62: 0, 63: 2, 64: 8.5, 65: 17.8, 66: 19}
 
 
 class Mesh:
@@ -192,7 +192,7 @@ def landmark_spots(mesh, vertices, triangles):
     if vertices[lid[5], 1] < vertices[lid[-5], 1]:
         lid = lid[:1] + lid[:0:-1]
     far = max(range(28), key=lambda i: vertices[lid[i], 0])
-    spots = {42: {lid[0]: 1}, 45: {lid[far]: 1}} | MARKS
+    spots = {42: {lid[0]: 1}, 45: {lid[far - 2]: 0.5, lid[far + 4]: 0.5}} | MARKS  # where the white of the eye ends
     for numbers, ids in ((43, 44), lid[: far + 1]), ((46, 47), lid[far:] + lid[:1]):
         along = np.r_[0, np.cumsum(np.linalg.norm(np.diff(vertices[ids], axis=0), axis=1))]
         for number, share in zip(numbers, (1 / 3, 2 / 3), strict=True):

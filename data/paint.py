@@ -8,7 +8,7 @@ import numpy as np
 
 from dress import ATLAS, FLAT, SLEEVE, beard_field, flat, hairline, outside
 from head import smoothstep, unit
-from people import model, spots
+from people import brow_points, model, spots
 
 # BGR: skin from light to dark; hair black, browns, blond, red, grey; irises.
 SKINS = np.array([[178, 200, 240], [148, 178, 226], [114, 150, 206], [80, 114, 172], [54, 80, 130], [36, 52, 88]]) / 255
@@ -45,7 +45,7 @@ def canvas():
     oily = blob(0, -4, 3, 2) + blob(0, 2.5, 0.9, 2.5) + 0.6 * blob(3.8, 2.6, 1.2, 1) + 0.4 * blob(0, 9.5, 1.2, 1)
     return {
         "lips": lips, "red": red, "oily": oily, "lid": blob(3.0, -0.9, 1.7, 0.7), "under": blob(2.8, 1.3, 1.4, 0.5),
-        "nostril": blob(0.75, 4.35, 0.4, 0.28), "beard": beard_field(face), "places": places, "x": x, "y": y,
+        "socket": blob(2.9, -0.4, 2.0, 1.1),         "nostril": blob(0.75, 4.35, 0.4, 0.28), "beard": beard_field(face), "places": places, "x": x, "y": y,
         "brow": spots(flat(m["vertices"]), "brow"), "noise": [cloud / cloud.std() for cloud in clouds],
         "grain": rng.normal(128, 32, (600, 600, 3)).clip(0, 255).astype(np.uint8),
     }  # fmt: skip
@@ -82,14 +82,14 @@ def draw_folds(rng, age):
 
 def draw_brows(rng, who):
     """The hairs of the brows on FACE, [368, 368], 0..1: short strokes along the brows' points."""
-    low, high = canvas()["brow"]
-    points, hairs = low + who["brow"][:, None] * (high - low), []
+    (along, height), hairs = who["brow"], []
+    low, points, high = (brow_points(canvas()["brow"], along, h) for h in (0, height, 1))
     thick, count = rng.uniform(0.6, 1.6) * (0.8 + 0.4 * who["male"]), int(rng.uniform(60, 260))
     for ids in slice(5, 10), slice(4, None, -1):  # from the inner end
         t = rng.random((count, 1))
-        lines = points[ids], np.gradient(points[ids], axis=0), (high - low)[ids] / 0.8  # along it, up a centimetre
+        lines = points[ids], np.gradient(points[ids], axis=0), (high - low)[ids] / 1.4  # along it, up a centimetre
         at, way, up = (np.stack([np.interp(4 * t[:, 0], range(5), x) for x in line.T], 1) for line in lines)
-        across = rng.normal(0, 0.15, (count, 1)) * thick * (1.15 - 0.6 * t) - 0.16  # the points are on its upper half
+        across = rng.normal(-0.16, 0.15, (count, 1)) * thick * (1.15 - 0.6 * t)  # the points are on its upper edge
         way = unit(way) + up / 24 * (0.9 - 1.3 * t - 0.8 * np.sign(across))
         hairs += list(np.stack([at + across * up, at + across * up + (4 + 4 * rng.random((count, 1))) * way], 1))
     return (1.5 * strokes(hairs, 1, 0.8)).clip(0, 1)
@@ -190,9 +190,13 @@ class Painter:
         if self.made_up:
             over(face, rng.uniform(0, 0.7) * c["lid"], rng.uniform(0, 0.8, 3) * (0.5 + 0.5 * skin))
             over(face, rng.uniform(0, 0.4) * c["red"], skin * [0.6, 0.5, 1.0])
-        rims = list(flat(m["vertices"][m["lid_rings"][:, np.r_[:28, 0]]]))
-        rims = strokes(rims, 1 + (self.made_up and rng.random() < 0.4), 0.7)
-        over(face, rims * rng.uniform(0.25, 0.6) * (1 + self.made_up), [0.03, 0.03, 0.04] + 0.15 * skin)
+        rings, dark = m["vertices"][m["lid_rings"]], [0.03, 0.03, 0.04] + 0.15 * skin
+        over(face, 0.5 * c["socket"] * rng.random(), skin * [0.55, 0.5, 0.62])
+        over(face, strokes(list(flat(rings[:, np.r_[:28, 0]])), 1, 0.7) * rng.uniform(0.1, 0.6), dark)
+        wing = rng.uniform(0, 0.5) * np.array([[[1, -rng.random(), -0.4]], [[-1, -rng.random(), -0.4]]])
+        lashes = np.concatenate([rings[:, 2:14], rings[:, 13:14] + wing], 1)
+        lashes = strokes(list(flat(lashes)), 1 + (rng.random() < 0.2 + 0.4 * self.made_up), 0.7)
+        over(face, lashes * rng.uniform(0, 0.8 + 0.6 * self.made_up), dark)
         over(face, 0.85 * c["nostril"], skin * [0.1, 0.1, 0.16])
         brows = draw_brows(rng, self.who)
         dark = brows * rng.uniform(0.35, 0.95) * (1 if self.adult else 0.7)
@@ -227,7 +231,7 @@ class Painter:
         rng = self.rng
         yy, xx = np.mgrid[-1.4:1.4:128j, -1.4:1.4:128j].astype(np.float32)
         r, iris, cloud = np.hypot(xx, yy), rng.uniform(0.56, 0.64), noise(rng, 2, 128, 128)
-        tex, _ = self.put("eye", np.float32([0.72, 0.76, 0.82]) * rng.uniform(0.85, 1.05), gloss=1)
+        tex, _ = self.put("eye", np.float32([0.72, 0.76, 0.82]) * rng.uniform(0.6, 1.05), gloss=1)
         veins = smoothstep(1 - 8 * np.abs(cloud)) * smoothstep(r - 0.6) * rng.random()
         over(tex, 0.35 * smoothstep((r - 0.6) / 0.7) + 0.3 * veins, [0.35, 0.35, 0.7])
         odds = [0.4, 0.25, 0.1, 0.15, 0.1] if self.light_eyed else [0.85, 0.12, 0.01, 0.01, 0.01]

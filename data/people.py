@@ -23,6 +23,7 @@ SPREAD = {"asym": 0.12, "eye-scale": 0.25, "eye-trans": 0.25, "eye-height": 0.25
 # of the Head and Face, 1994: the face is 13.5 cm wide; nasion to chin 11.6, eye 3.0, mouth 5.2 on average).
 AVERAGE = {"head-scale-vert": 0.35, "head-scale-horiz": -0.1, "head-fat": -0.15, "eye-scale": 1.2, "eye-push1": 0.4,
            "eye-push2": -0.2, "eye-trans": 0.3, "mouth-scale-horiz": 0.45, "nose-scale-vert": 0.2}  # fmt: skip
+AVERAGE_BROW = np.r_[np.linspace(0.45, 3.5, 5), np.linspace(5.5, 8.55, 5)], 0.4  # see brow_points
 # Face units: of the brows, and others that are drawn at random beside those of the lids and of the mouth's opening.
 BROWS = "browDown browOuterUp browInnerUp".split()
 MOUTH = "Pucker Funnel Left Right ShrugLower ShrugUpper Frown Stretch UpperUp LowerDown Dimple".split()
@@ -68,7 +69,7 @@ def draw_person(rng):
     """Someone at random.
 
     Returns: (vertices float32 [V, 3] of the face at rest; dict of age, 0 a baby, 0.2 a child, 0.5 young, 1 old; male,
-        0..1; people [3], how African, Asian and European; brow [10], how high each brow point lies, 0..1).
+        0..1; people [3], how African, Asian and European; brow, the last two arguments of brow_points).
     """
     m = model()
     people, male, fat = rng.dirichlet([0.45] * 3), rng.beta(0.25, 0.25), rng.normal(0, 0.4)
@@ -86,10 +87,11 @@ def draw_person(rng):
             if (way := 1 if own > 0 else -1) in moves:
                 weights[moves[way]] = abs(own)
     vertices = m["vertices"] + (weights @ m["shapes"]).reshape(-1, 3)
-    arch, height, tilt = rng.normal(0, [0.15, 0.2, 0.15])
-    at = np.linspace(-1, 1, 5)
-    left = 0.4 + height + arch * (1 - 2 * at**2) + tilt * at
-    brow = np.clip(np.r_[left[::-1], left] + rng.normal(0, 0.03, 10), 0, 1)
+    arch, height, tilt = rng.normal(0, [0.12, 0.18, 0.12])
+    at, ends = np.linspace(-1, 1, 5), np.clip(rng.normal([0.5, 3.55], [0.25, 0.25]), [0, 2.8], [1.2, 4])
+    left, along = 0.4 + height + arch * (1 - 2 * at**2) + tilt * at, np.linspace(*ends, 5)
+    high = np.clip(np.r_[left[::-1], left] + rng.normal(0, 0.02, 10), 0, 1)
+    brow = np.r_[4 - along[::-1], 5 + along], high
     return vertices - vertices[m["kind"] == EYE].mean(0), {"age": age, "male": male, "people": people, "brow": brow}
 
 
@@ -102,7 +104,7 @@ def draw_expression(rng):
         for side in ("",) if name in numbers else ("Left", "Right"):
             units[name + side] = min(1.2, max(0, amount * rng.normal(1, lean)))
 
-    eyes = rng.choice(["rest", "closed", "closing", "wide"], p=[0.66, 0.13, 0.12, 0.09])
+    eyes = rng.choice(["rest", "closed", "closing", "wide"], p=[0.62, 0.13, 0.11, 0.14])
     opened = {"rest": rng.normal(0.95, 0.1), "closed": 0, "closing": rng.uniform(0.05, 0.6), "wide": 1}[eyes]
     opened = np.maximum(0, opened + rng.normal(0, 0.02, 2) * (eyes != "closed"))
     if rng.random() < 0.03:
@@ -156,11 +158,20 @@ def spots(vertices, name):
     return (vertices[model()[name]] * model()[f"{name}_weights"][..., None]).sum(-2)
 
 
-def places(vertices, brow=0.4):
+def brow_points(lines, along, high):
+    """The 10 points of the brows, [10, D].
+
+    lines: [2, 10, D], ten points of the longest brows, where they lie lowest and highest.
+    along, high: [10], where each point is along the ten, 0..9, and how high, 0..1.
+    """
+    low, high_line = ([np.interp(along, range(10), x) for x in line.T] for line in lines)
+    return (low + high * np.subtract(high_line, low)).T
+
+
+def places(vertices, brow=AVERAGE_BROW):
     """The 68 landmarks [68, D] on a head whose vertices are [V, D]; brow: see draw_person."""
     jaw, still, lips = spots(vertices, "jaw")[::4, 0], spots(vertices, "points")[0], spots(vertices, "edge")[LOOP]
-    low, high = spots(vertices, "brow")
-    return np.concatenate([jaw, low + np.reshape(brow, (-1, 1)) * (high - low), still, lips])
+    return np.concatenate([jaw, brow_points(spots(vertices, "brow"), *brow), still, lips])
 
 
 def landmarks(view, down, brow):

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import math
 import multiprocessing
 import os
 import re
@@ -23,6 +22,7 @@ from landmark.formats import FORMATS, find_annotated, rank_of, read_points, sour
 from landmark.pictures import decode_picture, read_picture
 from landmark.points import JAW, LANDMARK_TYPES, OVERLAP, bounds, crop_box, crop_face, overlap, to_crop
 from landmark.pose import MEAN_HEAD, read_yaw
+from landmark.recipe import DEFAULT
 
 REAL_SET = Path("data/300W_LP")
 SAMPLE_SET = Path("data/sample")
@@ -37,7 +37,9 @@ ORIENTATIONS += [lambda picture, k=k: np.rot90(picture[:, ::-1], k) for k in ran
 VARIANT = re.compile(r"_\d+$")
 MADE_OF = re.compile("_(Flip|turned)$")  # a set of mirrors; data/turn_faces.py's
 STORED_CROP = 160  # pixels: a side of the crop in the photo that a record keeps
-REACH = 0.8  # times the diagonal of a crop, from its centre
+# Augmentation hardly ever reaches further from the crop's centre than the corners of a crop that is turned by three
+# standard deviations and has sides REACH times two as long.
+REACH, TURN = 0.67, np.deg2rad(3 * DEFAULT.rotation_std)
 CHUNK = 16  # faces a worker takes at a time
 CHUNKS_AHEAD = 64  # read before they are written: 90 MB
 
@@ -337,18 +339,17 @@ def _fit_photo(photo, data, box):
     """
     low, high = np.reshape(box, [2, 2])
     sides = high - low
-    # A corner of the crop is half a diagonal away, and further once the crop is turned and its sides are jittered.
-    reach = math.ceil(REACH * math.hypot(*sides))
+    reach = np.ceil(REACH * (np.cos(TURN) * sides + np.sin(TURN) * sides[::-1])).astype(int)
     start = np.maximum(0, (low + high) // 2 - reach)
     end = np.minimum(photo.shape[1::-1], (low + high) // 2 + reach)
     scale = min(1, STORED_CROP / sides.max())
     stored = np.maximum(1, np.round(scale * sides))
-    matrix, shift = np.diag(stored / sides), np.round(scale * (low - start))  # of the box in the stored photo
+    matrix, shift = np.diag(stored / sides), np.ceil(scale * (low - start))  # of the box in the stored photo
     # cv2.resize, which cuts the crops, has pixel centres at halves.
     offset = matrix @ (start + 0.5 - low) - 0.5 + shift
     photo = photo[start[1] : end[1], start[0] : end[0]]
     smooth = cv2.GaussianBlur(photo, (0, 0), 0.4 / scale) if scale < 0.6 else photo
-    size = np.maximum(1, np.round(scale * (end - start))).astype(int).tolist()
+    size = (shift + np.ceil(scale * (end - low))).astype(int).tolist()
     picture = cv2.warpAffine(smooth, np.column_stack([matrix, offset]), size, flags=cv2.INTER_LINEAR)
     kept = _to_jpeg(picture)
     if len(data) <= len(kept):

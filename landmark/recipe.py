@@ -6,6 +6,7 @@ from collections import namedtuple
 CHOICES = [
     ("loss", "l1", "l2"),  # a name in training.LOSSES, of the errors of the 136 outputs
     ("heatmap_loss_weight", 0.05, 0),  # of the heat maps' cross-entropy, for a network that has heat maps
+    ("gap_loss_weight", 0, 0),  # of the error of the gaps between lids and between lips
     # Adam
     ("learning_rate", 0.003, 0.001),  # its maximum
     ("decay_steps", 1000, 1000),  # between two decays
@@ -40,10 +41,13 @@ CHOICES = [
 Recipe = namedtuple("Recipe", ["name", *(name for name, *_ in CHOICES)])
 DEFAULT = Recipe("default", *(default for _, default, _ in CHOICES))
 ORIGINAL = Recipe("original", *(original for *_, original in CHOICES))
-RENDERED = DEFAULT._replace(name="rendered", mirror_label_shift=0)  # for rendered faces, whose labels are exact
+# For rendered faces, whose labels are exact.
+RENDERED = DEFAULT._replace(name="rendered", mirror_label_shift=0, gap_loss_weight=0.02)
 # For a run that starts from a trained model: a low learning rate that falls from the first step, and three near-frontal
 # faces in four, so that these do not get worse.
-FINETUNE = DEFAULT._replace(name="finetune", learning_rate=0.001, cosine_start=0, frontal_share=0.75)
+FINETUNE = DEFAULT._replace(
+    name="finetune", gap_loss_weight=0.03, learning_rate=0.001, cosine_start=0, frontal_share=0.75
+)
 RECIPES = {recipe.name: recipe for recipe in (DEFAULT, ORIGINAL, RENDERED, FINETUNE)}
 
 # Names that run.json files of earlier versions use.

@@ -5,7 +5,7 @@ from collections import namedtuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from landmark.points import GREEN, LANDMARKS, RED, contact_sheet, nme, to_photo
+from landmark.points import GREEN, LANDMARKS, OPENINGS, RED, contact_sheet, nme, to_photo
 from landmark.pose import YAW_BINS
 from landmark.records import read_batches
 from senet import GRID, SENet
@@ -21,6 +21,7 @@ TestSet = namedtuple("TestSet", "start crops labels boxes yaws outputs")
 TestErrors = namedtuple("TestErrors", "loss inter_ocular box by_yaw")
 
 
+MIN_WIDTH = 0.05  # sides of the crop, of an eye or a mouth that is seen from the side
 LOSSES = {"l1": tf.abs, "l2": tf.square}  # of an error; their mean is the loss
 
 
@@ -40,6 +41,29 @@ def heat_map_loss(logits, labels):
     hills = -tf.square((points[..., None] - cells) / width) / 2
     targets = tf.nn.softmax(tf.reshape(hills[:, 1, :, None] + hills[:, 0, None, :], [-1, side**2]))
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(targets, logits))
+
+
+def gap_loss(outputs, labels):
+    """How far the gaps of lids and of inner lips are off, as blinks and speech are measured by them: the mean absolute
+    error of each vector from an upper point to the lower one, over the width of the eye or the mouth.
+
+    outputs, labels: float32 [N, 136], NaN for a point without a label.
+    Returns: float32 [], the mean over the eyes and mouths whose points all have labels, 0 if there are none.
+    """
+    outputs, labels = (tf.reshape(shares, [-1, LANDMARKS, 2]) for shares in (outputs, labels))
+
+    def between(points, ends):
+        first, second = (tf.gather(points, end, axis=1) for end in ends)
+        return second - first
+
+    errors = []
+    for lids, corners in OPENINGS.values():
+        known = tf.reduce_all(tf.is_finite(tf.gather(labels, sum(lids + corners, []), axis=1)), [1, 2])
+        predicted, true = (tf.boolean_mask(points, known) for points in (outputs, labels))
+        width = tf.maximum(tf.norm(between(true, corners), axis=-1, keepdims=True), MIN_WIDTH)
+        errors.append(tf.reshape(tf.abs(between(predicted, lids) - between(true, lids)) / width, [-1]))
+    errors = tf.concat(errors, 0)
+    return tf.math.divide_no_nan(tf.reduce_sum(errors), tf.cast(tf.size(errors), tf.float32))
 
 
 def add_test_set(paths, batch_size, averages=None, network=SENet):

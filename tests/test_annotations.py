@@ -41,7 +41,8 @@ def test_a_large_photo_is_cut_to_what_augmentation_can_reach(centre, side, tmp_p
         crop, moved = move_face(photo, points, crop_box(points), *moves, np.random.default_rng(seed))
         other, from_record = move_face(stored, kept, face.box, *moves, np.random.default_rng(seed))
         np.testing.assert_allclose(from_record, moved, atol=0.02)  # boxes have whole pixels
-        assert np.abs(crop.astype(int) - other).mean() < 4
+        inside = (cv2.erode(np.minimum(crop, other), np.ones([5, 5])) > 0).all(-1)
+        assert np.abs(crop.astype(int) - other)[inside].mean() < 2.5
         assert ((other == 0).all(-1) <= (cv2.erode(crop, np.ones([9, 9])) == 0).all(-1)).all()
 
 

@@ -12,7 +12,7 @@ from landmark.checkpoints import restore
 from landmark.errors import UserError
 from landmark.recipe import DEFAULT
 from landmark.runtimes import load_opencv
-from landmark.training import heat_map_loss
+from landmark.training import gap_loss, heat_map_loss
 from senet import NETWORKS, SENet, add_live_start, crops_placeholder, is_fully_connected
 from train import add_training
 
@@ -118,6 +118,30 @@ def test_heat_map_loss_is_least_with_the_hill_over_the_landmark():
     with tf.Graph().as_default(), tf.Session() as session:
         losses = [session.run(heat_map_loss(tf.constant(np.roll(hill, shift, -1)), labels)) for shift in (0, 1, -1)]
     assert losses[0] < min(losses[1:])
+
+
+def test_gap_loss_is_the_error_of_the_gaps_over_the_width_of_eye_or_mouth(make):
+    true = np.stack([make.points(seed) / 450 for seed in (0, 1)]).astype(np.float32)
+    shut, moved, unlabelled = true.copy(), true + 0.1, true.copy()
+    shut[:, [37, 38]] = shut[:, [41, 40]]
+    unlabelled[0, :48], unlabelled[1, 60] = np.nan, np.nan  # leaves a mouth and two eyes
+    with tf.Graph().as_default(), tf.Session() as session:
+        outputs = tf.placeholder(tf.float32, [None, 136])
+        for predicted, labels, expected in (
+            (moved, true, 0),
+            (shut, true, np.abs(true[:, [37, 38]] - true[:, [41, 40]]).sum((1, 2))
+             / np.maximum(np.linalg.norm(true[:, 36] - true[:, 39], axis=1), 0.05) / 14),
+            (moved, unlabelled, 0),
+            (shut, unlabelled, None),
+            (moved, np.full_like(true, np.nan), 0),
+        ):  # fmt: skip
+            loss = gap_loss(outputs, tf.constant(labels.reshape(-1, 136)))
+            value, slope = session.run([loss, tf.gradients(loss, outputs)[0]], {outputs: predicted.reshape(-1, 136)})
+            assert np.isfinite(slope).all()
+            if expected is not None:
+                np.testing.assert_allclose(value, np.mean(expected), atol=1e-5)
+            else:
+                assert value > 0 and not slope.reshape(-1, 68, 2)[0, :48].any()
 
 
 def test_unknown_network_is_refused(tmp_path, crops):

@@ -129,7 +129,7 @@ def test_the_labels_are_on_what_is_seen():
         pixels, shown = rasterize(xy, np.float32(depth)[:, None], body_parts()[1], 0)
         image = np.full(SIZE * SIZE, -99, np.float32)
         image[pixels] = shown[:, 0]
-        deep = places(np.c_[xy, depth])[:, 2]
+        deep = places(np.c_[xy, depth], draw_person(np.random.default_rng(face))[1]["brow"])[:, 2]
         for number, (x, y) in enumerate(np.round(points).astype(int)[17:60], 17):
             near = image.reshape(SIZE, SIZE)[y - 2 : y + 3, x - 2 : x + 3]
             behind = 2 if number in range(31, 36) else 0.2  # a long nose hides its base
