@@ -45,7 +45,8 @@ def canvas():
     oily = blob(0, -4, 3, 2) + blob(0, 2.5, 0.9, 2.5) + 0.6 * blob(3.8, 2.6, 1.2, 1) + 0.4 * blob(0, 9.5, 1.2, 1)
     return {
         "lips": lips, "red": red, "oily": oily, "lid": blob(3.0, -0.9, 1.7, 0.7), "under": blob(2.8, 1.3, 1.4, 0.5),
-        "socket": blob(2.9, -0.4, 2.0, 1.1),         "nostril": blob(0.75, 4.35, 0.4, 0.28), "beard": beard_field(face), "places": places, "x": x, "y": y,
+        "socket": blob(2.9, -0.4, 2.0, 1.1), "nostril": blob(0.75, 4.35, 0.4, 0.28), "beard": beard_field(face),
+        "places": places, "x": x, "y": y,
         "brow": spots(flat(m["vertices"]), "brow"), "noise": [cloud / cloud.std() for cloud in clouds],
         "grain": rng.normal(128, 32, (600, 600, 3)).clip(0, 255).astype(np.uint8),
     }  # fmt: skip
@@ -178,7 +179,7 @@ class Painter:
         return length * (kind == 0)
 
     def paint_features(self):
-        """Paints lips, make-up, the lids' edges, nostrils and brows."""
+        """Paints lips, make-up, the lids' edges and lashes, nostrils and brows."""
         rng, c, m, face, bump, skin = self.rng, canvas(), model(), self.face, self.bump, self.skin
         self.made_up = self.adult and not self.male and rng.random() < 0.5
         lip = rng.uniform([0.5, 0.48, 0.75], [0.85, 0.8, 0.95])
@@ -193,7 +194,7 @@ class Painter:
         rings, dark = m["vertices"][m["lid_rings"]], [0.03, 0.03, 0.04] + 0.15 * skin
         over(face, 0.5 * c["socket"] * rng.random(), skin * [0.55, 0.5, 0.62])
         over(face, strokes(list(flat(rings[:, np.r_[:28, 0]])), 1, 0.7) * rng.uniform(0.1, 0.6), dark)
-        wing = rng.uniform(0, 0.5) * np.array([[[1, -rng.random(), -0.4]], [[-1, -rng.random(), -0.4]]])
+        wing = rng.uniform(0, 0.5) * np.array([[[side, -rng.random(), -0.4]] for side in (1, -1)])  # beyond the eye
         lashes = np.concatenate([rings[:, 2:14], rings[:, 13:14] + wing], 1)
         lashes = strokes(list(flat(lashes)), 1 + (rng.random() < 0.2 + 0.4 * self.made_up), 0.7)
         over(face, lashes * rng.uniform(0, 0.8 + 0.6 * self.made_up), dark)

@@ -69,7 +69,7 @@ def draw_person(rng):
     """Someone at random.
 
     Returns: (vertices float32 [V, 3] of the face at rest; dict of age, 0 a baby, 0.2 a child, 0.5 young, 1 old; male,
-        0..1; people [3], how African, Asian and European; brow, the last two arguments of brow_points).
+        0..1; people [3], how African, Asian and European; brow: along and high, see brow_points).
     """
     m = model()
     people, male, fat = rng.dirichlet([0.45] * 3), rng.beta(0.25, 0.25), rng.normal(0, 0.4)
@@ -91,7 +91,7 @@ def draw_person(rng):
     at, ends = np.linspace(-1, 1, 5), np.clip(rng.normal([0.5, 3.55], [0.25, 0.25]), [0, 2.8], [1.2, 4])
     left, along = 0.4 + height + arch * (1 - 2 * at**2) + tilt * at, np.linspace(*ends, 5)
     high = np.clip(np.r_[left[::-1], left] + rng.normal(0, 0.02, 10), 0, 1)
-    brow = np.r_[4 - along[::-1], 5 + along], high
+    brow = np.r_[4 - along[::-1], 5 + along], high  # from the right temple to the left one
     return vertices - vertices[m["kind"] == EYE].mean(0), {"age": age, "male": male, "people": people, "brow": brow}
 
 
@@ -161,11 +161,11 @@ def spots(vertices, name):
 def brow_points(lines, along, high):
     """The 10 points of the brows, [10, D].
 
-    lines: [2, 10, D], ten points of the longest brows, where they lie lowest and highest.
-    along, high: [10], where each point is along the ten, 0..9, and how high, 0..1.
+    lines: [2, 10, D], ten points along the longest brows there are, where these lie lowest and highest.
+    along, high: [10], or one number for all: where among the ten each point is, 0..9, and how high, 0..1.
     """
-    low, high_line = ([np.interp(along, range(10), x) for x in line.T] for line in lines)
-    return (low + high * np.subtract(high_line, low)).T
+    bottom, top = ([np.interp(along, range(10), x) for x in line.T] for line in lines)
+    return (bottom + high * np.subtract(top, bottom)).T
 
 
 def places(vertices, brow=AVERAGE_BROW):
