@@ -104,7 +104,7 @@ def parse_args():
     source.add_argument("--records", type=Path, nargs="+", metavar="FILE", help="record files")
     parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="which jaw --data has (2d)")
     parser.add_argument("--detect", action="store_true", help="find the faces in their whole photos too; with --data")
-    parser.add_argument("--detector", metavar="NAME", help="see test_pb.py")
+    parser.add_argument("--detector", metavar="FILE", help="see test_pb.py")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write results.json and the pictures")
     parser.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     args = parser.parse_args()

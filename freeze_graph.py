@@ -9,7 +9,7 @@ Usage:
 
 Each file is kept only if it gives the checkpoint's own points on test crops: those of the records in --data, or, if
 there are none, the crops in images/. 8-bit integers need training records to measure their ranges on, and may raise the
-NME on the test records by 3% of itself.
+NME on the test records by up to 3% of its value.
 """
 
 from landmark.startup import describe_device  # first: TensorFlow reads its settings as it is imported

@@ -16,10 +16,11 @@ it is a face; spread0 ... spread67, how far apart two crops put each point, in p
 eye_open_right, eye_open_left (the person's) and mouth_open, 0 when shut: the mean gap of the lids, or inner lips, over
 the distance of their corners; for an eye this is the eye aspect ratio (|p37 - p41| + |p38 - p40|) / (2 |p36 - p39|) of
 Soukupova and Cech (2016), near 0.3 when open (landmark/README.md, "Measures").
-Pictures are turned upright as their EXIF orientation says, and so are the points; prepare_tfrecords.py knows. A picture
-or frame without a face has a line with none of these. The .json (--json) is a list of
+Pictures are turned upright as their EXIF orientation says, and the points are in pixels of the upright picture;
+prepare_tfrecords.py reads them that way. A picture or frame without a face has one line, in which the columns of the
+face are empty. The .json (--json) is a list of
 
-    {"picture": name, "seconds": in the video, null of pictures, "milliseconds": all that was done on it,
+    {"picture": name, "seconds": in the video, null for pictures, "milliseconds": to find its faces,
      "faces": [{"face": number, "box": [[x, y], 4 of them], "points": [[x, y], 68 of them],
                 "yaw": degrees, "pitch": degrees, "roll": degrees, "score": 0 to 1, "spread": [pixels, 68 of them],
                 "eye_open_right": ratio, "eye_open_left": ratio, "mouth_open": ratio,

@@ -297,7 +297,7 @@ def parse_args():
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints, logs (models)")
     parser.add_argument("--recipe", choices=RECIPES, default="default", help="of landmark/recipe.py (default)")
     parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"of senet.py ({DEFAULT_NETWORK})")
-    parser.add_argument("--init", type=checkpoints.prefix_of, metavar="PREFIX", help="a new run takes its weights")
+    parser.add_argument("--init", type=checkpoints.prefix_of, metavar="PREFIX", help="weights to start a new run from")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
     parser.add_argument("--seed", type=_number(int, 0), default=0, help="of initial values, order, dropout (0)")

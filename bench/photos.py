@@ -6,8 +6,8 @@ Usage:
 
 The photos are the held-out ones of each folder, without the turned variants of 300W_LP. Each is turned about its
 middle, black around it. A face is found if the box of its points and the true one share 30% of their union. NME is over
-that box, of the inner points, of the faces that are found both upright and turned. `others` are finds that no label
-belongs to: people in the background, and false positives.
+that box, of the inner points, of the faces that are found both upright and turned. `others` are detections that
+match no label: people in the background, and false positives.
 """
 
 import sys

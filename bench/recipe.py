@@ -57,7 +57,6 @@ VARIANTS = {
     "moving averages not debiased": (DEFAULT._replace(bn_decay_warmup=False), 32),
     "no averaging of weights": (DEFAULT._replace(ema_decay=0), 32),
     "mean squared error": (DEFAULT._replace(loss="l2"), 32),
-    "Wing loss": (DEFAULT._replace(loss="wing"), 32),
     "no augmentation but the mirror": (DEFAULT._replace(augment_ramp_steps=math.inf), 32),
     "all the augmentation from the first step": (DEFAULT._replace(augment_ramp_steps=0), 32),
     "the learning rate falling from the first step on": (DEFAULT._replace(cosine_start=0), 32),

@@ -4,9 +4,9 @@ Usage:
     python data/close_eyes.py --data ~/closed_eyes --out ~/closed
     python prepare_tfrecords.py --data ~/photos --data ~/closed --out mine
 
-That the eyes are closed is a label: the model finds the points of the largest face of each photo, and the upper lids
-are put on the lower ones, which it finds well even where it draws open eyes. OUT holds copies of the photos, and
-points.csv: correct or delete rows whose points are wrong. The same photos and model give the same files.
+Knowing that the eyes are closed is label enough: the model finds the points of the largest face of each photo, and the
+upper lids are put on the lower ones, which it finds well even where it draws open eyes. OUT holds copies of the photos,
+and points.csv: correct or delete rows whose points are wrong. The same photos and model give the same files.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def close_eyes(find_faces, picture, most):
     if side < MIN_SIDE:
         raise UserError(f"the face is {side:.0f} pixels wide, fewer than {MIN_SIDE}" if face else "no face found")
     if (spread := face.spread.mean() / side) > most:
-        raise UserError(f"the points are not sure: their spread is {spread:.1%} of the face's width")
+        raise UserError(f"the points are uncertain: their spread is {spread:.1%} of the face's width")
     for eye in "eye_open_right", "eye_open_left":
         (upper, lower), _ = OPENINGS[eye]
         face.points[upper] = face.points[lower]

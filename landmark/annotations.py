@@ -40,7 +40,7 @@ STORED_CROP = 160  # pixels: a side of the crop in the photo that a record keeps
 # What augmentation hardly ever goes beyond: half a side of the crop with its jitter, and the largest turn.
 REACH, TURN = 0.67, np.deg2rad(3 * DEFAULT.rotation_std)
 CHUNK = 16  # faces a worker takes at a time
-CHUNKS_AHEAD = 64  # read before they are written: 90 MB
+CHUNKS_AHEAD = 64  # read before they are written: 70 MB
 
 # name: <SET>/<stem>; crop: uint8 [128, 128, 3]; label: float32 [136], NaN for a point without one; box: (x_min, y_min,
 # x_max, y_max), ints, in pixels of the photo; photo: the bytes of a picture file, or empty; yaw: float, degrees, 0 or

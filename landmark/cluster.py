@@ -21,7 +21,7 @@ RUN_BYTES = 65536  # for the description of a run: an all-reduce needs the same 
 
 class Cluster:
     """Task `index` of those with these names and addresses, "host:port". Without addresses it is alone: train() is then
-    as if there were no cluster. All methods raise UserError for what the user can mend, such as a task that is lost."""
+    as if there were no cluster. All methods raise UserError for what the user can fix, such as a task that is lost."""
 
     def __init__(self, names=("alone",), addresses=(), index=0):
         self.names, self.name, self.tasks, self.index, self.is_first = names, names[index], len(names), index, not index
@@ -112,7 +112,7 @@ def find_cluster():
             raise UserError(f"TF_CONFIG names {', '.join(jobs)}: give it one chief (or master) and workers only")
         index = tasks.index((config["task"]["type"], int(config["task"]["index"]))) if tasks else 0
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"TF_CONFIG is wrong (README.md has an example): {error}") from None
+        raise UserError(f"TF_CONFIG is wrong (bench/README.md has an example): {error}") from None
     if len(tasks) < 2:
         return Cluster()
     return Cluster([f"{job} {number}" for job, number in tasks], [jobs[job][number] for job, number in tasks], index)

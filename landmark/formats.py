@@ -95,7 +95,7 @@ class Folder:
     def photo(self, name, source):
         """The Path of the photo that the file `source` calls by a name: from there, or anywhere in the folder.
 
-        It never leaves the folder: of a name that does, the end counts.
+        It never leaves the folder: of a name that leads outside, only the end is looked for, inside the folder.
         """
         parts = Path(name.replace("\\", "/").replace("\0", "")).parts
         direct = Path(os.path.normpath(source.parent.joinpath(*parts)))
@@ -179,7 +179,7 @@ def _read_300w_lp(row):
 
 
 def _find_fits(name, folder):
-    """MAT files beside photos, for those without other labels, that hold a name, or cannot be read among such."""
+    """MAT files that hold a name, and unreadable ones in a folder with such, beside photos without other labels."""
     holds = {}
     for path in folder.matching(r".*\.mat"):
         if (photo := folder.photo_beside(path)) not in folder.labelled:
@@ -295,7 +295,7 @@ def _from_xml(group):
 def _in_order(parts):
     """The words of a face's points, from a dict of each point's name, a number from 0 or from 1, to its two words.
 
-    A point that is not there is "nan"; where the numbers do not tell the points apart, there are fewer words.
+    A missing point is "nan"; if the names do not number the points, there are too few words, which _read_68 refuses.
     """
     numbered = {int(name) if str(name).isdecimal() else name: words for name, words in parts.items()}
     first = 0 if 0 in numbered else 1

@@ -102,7 +102,7 @@ class FaceFinder:
 class FaceTracker:
     """Follows the faces of a video: call it with one frame after the other, uint8 [H, W, 3], BGR.
 
-    It returns a list of Face with steadied points. A face's crop comes from its points in the frame before; the
+    It returns a list of Face with smoothed points. A face's crop comes from its points in the frame before; the
     detector runs only while a face is lost or none is there.
 
     find_faces: FaceFinder, as load_model() returns it.

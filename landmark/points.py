@@ -32,7 +32,7 @@ MIRROR += [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]  # eyes
 MIRROR += [*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]  # outer and inner lip
 GREEN, RED = (0, 255, 0), (0, 0, 255)
 SHEET_COLUMNS = 5
-LIMIT, BOX_LIMIT = 0.08, 0.10  # NME from which a face counts as failed
+LIMIT, BOX_LIMIT = 0.08, 0.10  # NME above which a face counts as failed
 
 # Normalised mean errors, float [N] each, 0.05 is 5%: the mean distance of the 68 points over |p36 - p45| (NaN where
 # these are one point), and over sqrt(w * h) of the true points' box; that of the inner points, all but the jaw, over

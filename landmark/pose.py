@@ -11,7 +11,7 @@ from landmark.errors import UserError
 from landmark.mat import read_mat
 from landmark.points import LANDMARKS
 
-YAW_BINS = [(0, 30), (30, 60), (60, 90)]  # degrees, that errors are told apart by
+YAW_BINS = [(0, 30), (30, 60), (60, 90)]  # degrees: bins that errors are reported in
 # The mean head's landmarks in centimetres, x to the picture's right, y down, z towards the camera, the middle of the
 # head at the origin. One half: landmark at the right, landmark at the left, x, y, z.
 HALF_HEAD = np.array([

@@ -22,7 +22,7 @@ from landmark.points import GREEN, IMAGE_SIZE, JAW, LANDMARK_TYPES, LANDMARKS, P
 
 SPLITS = "train", "test"
 PREVIEW_CROPS = 25
-SHUFFLE = 512  # records, 50 MB; the files are in random order already
+SHUFFLE = 512  # records, 35 MB; the files are in random order already
 FRONTAL = 30  # degrees of yaw
 SHARD = re.compile(r"-\d{5}-of-(\d{5})\.tfrecords$")
 READ_AT_ONCE = 16  # shards
@@ -53,11 +53,10 @@ Manifest = namedtuple("Manifest", "landmark_type train test mean_face labelled f
 def to_record(face):
     """The record of an AnnotatedFace: a serialized tf.train.Example.
 
-    The photo's file as it is leaves train.py the room to turn and shift the crop, costs no time here, and is smaller
-    than the pixels of the crop (40 KB in 300W_LP).
+    Its photo leaves train.py the room to turn and shift the crop, and is smaller than the pixels of the crop.
     """
     record = tf.train.Example()
-    feature = record.features.feature  # filled in place: a message given to another is copied, 90 KB each time
+    feature = record.features.feature  # filled in place: a message given to another is copied, 70 KB each time
     feature["image"].bytes_list.value.append(face.crop.tobytes())
     feature["label"].float_list.value.extend(face.label)
     feature["name"].bytes_list.value.append(os.fsencode(face.name))
@@ -151,7 +150,7 @@ def check_labels(labelled, count, landmark_type):
     if len(missing):
         other = {"pts_2d": "3d", "pts_3d": "2d"}[landmark_type]
         what = "the jaw" if {*missing} == {*JAW} else f"points {', '.join(map(str, missing))}"
-        raise UserError(f"no training face has a label for {what}: prepare with --points {other}, or add faces that do")
+        raise UserError(f"no training face has a label for {what}: prepare with --points {other}, or add such faces")
     for part, lines in PARTS.items():
         fewest = min(labelled[index] for line in lines for index in line)
         if fewest < count:
@@ -200,8 +199,8 @@ def read_records(paths, landmark_type=None):
                 landmark_type = landmark_type or face.landmark_type
                 if face.landmark_type != landmark_type:
                     raise UserError(
-                        f"{path} holds {face.landmark_type} and a file beside it {landmark_type}: records of one"
-                        " landmark type belong in a folder (--out of prepare_tfrecords.py)"
+                        f"{path} holds {face.landmark_type} and a file beside it {landmark_type}: give each landmark"
+                        " type a folder of its own (--out of prepare_tfrecords.py)"
                     )
                 yield face
                 count += 1

@@ -20,7 +20,7 @@ OUTPUT_NAME = "fully_connected_9/Relu:0"
 
 
 def load_opencv(path, threads=0):
-    """Loads landmark.pb with OpenCV's dnn, which runs in OpenCV's threads, however many of its calls there are.
+    """Loads landmark.pb with OpenCV's dnn; the number of threads applies to all of OpenCV in this process.
 
     Raises UserError: the file is missing, or OpenCV cannot read it.
     """

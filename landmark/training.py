@@ -21,7 +21,7 @@ TestSet = namedtuple("TestSet", "start crops labels boxes yaws outputs")
 TestErrors = namedtuple("TestErrors", "loss inter_ocular box by_yaw")
 
 
-MIN_WIDTH = 0.05  # sides of the crop, of an eye or a mouth that is seen from the side
+MIN_WIDTH = 0.05  # in sides of the crop: least width that an eye or a mouth, seen from the side, is taken for
 LOSSES = {"l1": tf.abs, "l2": tf.square}  # of an error; their mean is the loss
 
 
@@ -44,8 +44,8 @@ def heat_map_loss(logits, labels):
 
 
 def gap_loss(outputs, labels):
-    """How far the gaps of lids and of inner lips are off, as blinks and speech are measured by them: the mean absolute
-    error of each vector from an upper point to the lower one, over the width of the eye or the mouth.
+    """The error of the gaps between the lids and between the inner lips, by which blinks and speech are measured: the
+    mean absolute error of each vector from an upper point to the lower one, over the width of the eye or the mouth.
 
     outputs, labels: float32 [N, 136], NaN for a point without a label.
     Returns: float32 [], the mean over the eyes and mouths whose points all have labels, 0 if there are none.
