@@ -137,7 +137,7 @@ def jaw_rows(vertices, triangles):
         there, from sideways, 0, to down, pi / 2).
     """
     line = vertices[JAW]
-    line[0] = line[:2].mean(0)  # a little below the eyes, where the jaw begins in the markup's figure
+    line[0] += (line[1] - line[0]) / 4  # at the height of the lower lids, where the jaw begins in the markup's figure
     dense = evenly(line, 160)
     slope = np.gradient(dense[:, :2], axis=0)
     lean = np.clip(np.pi - np.abs(np.arctan2(slope[:, 0], slope[:, 1])), 0, np.pi / 2)

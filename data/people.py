@@ -20,10 +20,11 @@ SPREAD = {"asym": 0.12, "eye-scale": 0.25, "eye-trans": 0.25, "eye-height": 0.25
           "neck-trans": 0.1, "neck": 0.3, "nose-trans": 0.25, "mouth-trans": 0.25, "lip-height": 0.3, "forehead": 0.3,
           "": 0.35}  # fmt: skip
 # MakeHuman's average head is short and has a small mouth and eyes, compared with measured adults (Farkas, Anthropometry
-# of the Head and Face, 1994: the face is 13.5 cm wide; nasion to chin 11.6, eye 3.0, mouth 5.2 on average).
-AVERAGE = {"head-scale-vert": 0.35, "head-scale-horiz": -0.1, "head-fat": -0.15, "eye-scale": 1.2, "eye-push1": 0.4,
+# of the Head and Face, 1994: the face is 13.5 cm wide; nasion to chin 11.6, eye 3.0, mouth 5.2 on average). The mesh has
+# no caruncle, the red of the inner corner, so its eyes are as wide as the white is: 2.6.
+AVERAGE = {"head-scale-vert": 0.35, "head-scale-horiz": -0.1, "head-fat": -0.15, "eye-scale": 0.7, "eye-push1": 0.4,
            "eye-push2": -0.2, "eye-trans": 0.3, "mouth-scale-horiz": 0.45, "nose-scale-vert": 0.2}  # fmt: skip
-AVERAGE_BROW = np.r_[np.linspace(0.45, 3.5, 5), np.linspace(5.5, 8.55, 5)], 0.4  # see brow_points
+AVERAGE_BROW = np.r_[np.linspace(0.3, 3.5, 5), np.linspace(5.5, 8.7, 5)], 0.5  # see brow_points
 # Face units: of the brows, and others that are drawn at random beside those of the lids and of the mouth's opening.
 BROWS = "browDown browOuterUp browInnerUp".split()
 MOUTH = "Pucker Funnel Left Right ShrugLower ShrugUpper Frown Stretch UpperUp LowerDown Dimple".split()
@@ -88,8 +89,8 @@ def draw_person(rng):
                 weights[moves[way]] = abs(own)
     vertices = m["vertices"] + (weights @ m["shapes"]).reshape(-1, 3)
     arch, height, tilt = rng.normal(0, [0.12, 0.18, 0.12])
-    at, ends = np.linspace(-1, 1, 5), np.clip(rng.normal([0.5, 3.55], [0.25, 0.25]), [0, 2.8], [1.2, 4])
-    left, along = 0.4 + height + arch * (1 - 2 * at**2) + tilt * at, np.linspace(*ends, 5)
+    at, ends = np.linspace(-1, 1, 5), np.clip(rng.normal([0.5, 3.75], [0.25, 0.3]), [0, 2.8], [1.2, 4])
+    left, along = 0.5 + height + arch * (1 - 2 * at**2) + tilt * at, np.linspace(*ends, 5)
     high = np.clip(np.r_[left[::-1], left] + rng.normal(0, 0.02, 10), 0, 1)
     brow = np.r_[4 - along[::-1], 5 + along], high  # from the right temple to the left one
     return vertices - vertices[m["kind"] == EYE].mean(0), {"age": age, "male": male, "people": people, "brow": brow}
