@@ -10,8 +10,8 @@ python test_pb.py --pb models/landmark.pb --output drawn/shipped  # what the shi
 
 [ -d data/sample ] || python data/make_sample.py
 
-# With the real photos in data/300W_LP these are the four lines to type, without their options. The recipe for rendered
-# faces is the default one without its correction of labels that people placed.
+# With the real photos in data/300W_LP these are the four lines to type, without their options. The recipe suits
+# rendered faces, whose labels are exact: landmark/README.md, "Training".
 python prepare_tfrecords.py --data data/sample --out data/sample
 python train.py --data data/sample --models models/sample --recipe rendered --steps 600
 python freeze_graph.py --data data/sample --models models/sample --output models/sample/landmark.pb
