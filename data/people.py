@@ -20,8 +20,8 @@ SPREAD = {"asym": 0.12, "eye-scale": 0.25, "eye-trans": 0.25, "eye-height": 0.25
           "neck-trans": 0.1, "neck": 0.3, "nose-trans": 0.25, "mouth-trans": 0.25, "lip-height": 0.3, "forehead": 0.3,
           "": 0.35}  # fmt: skip
 # MakeHuman's average head is short and has a small mouth and eyes, compared with measured adults (Farkas, Anthropometry
-# of the Head and Face, 1994: the face is 13.5 cm wide; nasion to chin 11.6, eye 3.0, mouth 5.2 on average). The eyes are
-# as wide as the white, 2.6: the mesh has no caruncle, the red of the inner corner.
+# of the Head and Face, 1994: the face is 13.5 cm wide; nasion to chin 11.6, eye 3.0, mouth 5.2 on average). Its eyes
+# become as wide as the white, 2.6: the mesh has no caruncle, the red of the inner corner.
 AVERAGE = {"head-scale-vert": 0.35, "head-scale-horiz": -0.1, "head-fat": -0.15, "eye-scale": 0.7, "eye-push1": 0.4,
            "eye-push2": -0.2, "eye-trans": 0.3, "mouth-scale-horiz": 0.45, "nose-scale-vert": 0.2}  # fmt: skip
 AVERAGE_BROW = np.r_[np.linspace(0.3, 3.5, 5), np.linspace(5.5, 8.7, 5)], 0.5  # see brow_points
