@@ -6,7 +6,7 @@ Usage:
     python bench/speed.py --data ~/300W_LP --growth    # instead: the scripts on 3,000 and on 61,225 faces
     python bench/speed.py --data ~/300W_LP --loaders   # instead: landmark.pb in other programs, beside dlib's 68 points
 
-Takes about five minutes, with --growth ten and 12 GB of disk, with --loaders two; leave the machine alone meanwhile.
+Takes about five minutes, with --growth five and 5 GB of disk, with --loaders two; leave the machine alone meanwhile.
 """
 
 import sys
