@@ -191,13 +191,13 @@ class Painter:
         if self.made_up:
             over(face, rng.uniform(0, 0.7) * c["lid"], rng.uniform(0, 0.8, 3) * (0.5 + 0.5 * skin))
             over(face, rng.uniform(0, 0.4) * c["red"], skin * [0.6, 0.5, 1.0])
-        rings, dark = m["vertices"][m["lid_rings"]], [0.03, 0.03, 0.04] + 0.15 * skin
+        rings, lash = m["vertices"][m["lid_rings"]], [0.03, 0.03, 0.04] + 0.15 * skin
         over(face, 0.5 * c["socket"] * rng.random(), skin * [0.55, 0.5, 0.62])
-        over(face, strokes(list(flat(rings[:, np.r_[:28, 0]])), 1, 0.7) * rng.uniform(0.1, 0.6), dark)
+        over(face, strokes(list(flat(rings[:, np.r_[:28, 0]])), 1, 0.7) * rng.uniform(0.1, 0.6), lash)
         wing = rng.uniform(0, 0.5) * np.array([[[side, -rng.random(), -0.4]] for side in (1, -1)])  # beyond the eye
         lashes = np.concatenate([rings[:, 2:14], rings[:, 13:14] + wing], 1)
         lashes = strokes(list(flat(lashes)), 1 + (rng.random() < 0.2 + 0.4 * self.made_up), 0.7)
-        over(face, lashes * rng.uniform(0, 0.8 + 0.6 * self.made_up), dark)
+        over(face, lashes * rng.uniform(0, 0.8 + 0.6 * self.made_up), lash)
         over(face, 0.85 * c["nostril"], skin * [0.1, 0.1, 0.16])
         brows = draw_brows(rng, self.who)
         dark = brows * rng.uniform(0.35, 0.95) * (1 if self.adult else 0.7)

@@ -24,7 +24,7 @@ SPREAD = {"asym": 0.12, "eye-scale": 0.25, "eye-trans": 0.25, "eye-height": 0.25
 # become as wide as the white, 2.6: the mesh has no caruncle, the red of the inner corner.
 AVERAGE = {"head-scale-vert": 0.35, "head-scale-horiz": -0.1, "head-fat": -0.15, "eye-scale": 0.7, "eye-push1": 0.4,
            "eye-push2": -0.2, "eye-trans": 0.3, "mouth-scale-horiz": 0.45, "nose-scale-vert": 0.2}  # fmt: skip
-AVERAGE_BROW = np.r_[np.linspace(0.3, 3.5, 5), np.linspace(5.5, 8.7, 5)], 0.5  # see brow_points
+AVERAGE_BROW = np.r_[np.linspace(0.25, 3.5, 5), np.linspace(5.5, 8.75, 5)], 0.5  # the mean of what draw_person draws
 # Face units: of the brows, and others that are drawn at random beside those of the lids and of the mouth's opening.
 BROWS = "browDown browOuterUp browInnerUp".split()
 MOUTH = "Pucker Funnel Left Right ShrugLower ShrugUpper Frown Stretch UpperUp LowerDown Dimple".split()

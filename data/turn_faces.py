@@ -40,7 +40,7 @@ from landmark.outputs import is_free, whole_folder
 BOX = 190  # pixels, sqrt(w * h) of a face's points in 300W_LP: photos of another size are scaled to it
 MIN_BOX = 20  # pixels: smaller faces are not turned
 FARTHEST = 35  # degrees: a face turned further in its photo has too much hidden
-AHEAD = 4  # degrees: a face turned by less is turned both ways; one turned by more would show its hidden cheek
+AHEAD = 4  # degrees: a face turned by more is turned only further that way, as its far cheek is hidden
 TURN = 12, 90  # degrees: the least that is added to the photo's yaw, and the largest yaw of a variant
 NOD = 5  # degrees, standard deviation
 STEP, RIM = 3, 150  # pixels between vertices of the sheet; how far from the head, and beyond the photo, it is moved

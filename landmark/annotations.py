@@ -37,7 +37,7 @@ ORIENTATIONS += [lambda picture, k=k: np.rot90(picture[:, ::-1], k) for k in ran
 VARIANT = re.compile(r"_\d+$")
 MADE_OF = re.compile("_(Flip|turned)$")  # a set of mirrors; data/turn_faces.py's
 STORED_CROP = 160  # pixels: a side of the crop in the photo that a record keeps
-# What augmentation hardly ever goes beyond: half a side of the crop with its jitter, and the largest turn.
+# Augmentation hardly ever goes further: half a side of the crop with its jitter, in sides; the largest turn, radians.
 REACH, TURN = 0.67, np.deg2rad(3 * DEFAULT.rotation_std)
 CHUNK = 16  # faces a worker takes at a time
 CHUNKS_AHEAD = 64  # read before they are written: 70 MB

@@ -8,7 +8,7 @@ import numpy as np
 from landmark.pictures import decode_picture
 from landmark.points import IMAGE_SIZE, JAW, LANDMARKS, MIRROR, WHOLE_CROP, crop_box, face_box, to_photo
 
-# The 256 bytes, evenly drawn, to a normal distribution of deviation 1.
+# A standard normal value for each byte: uniform random bytes become normally distributed.
 NORMAL = np.array([NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)])
 
 

@@ -325,7 +325,7 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, start
         dataset = dataset.shuffle(SHUFFLE, seed=seed).repeat()
 
     def give_way(*batch):
-        """Augments at the lowest priority, while training leaves a core idle: that makes it 2% faster."""
+        """Augments at the lowest priority, when the network leaves a core idle: training is 2% faster for it."""
         if sys.platform == "linux":  # where threads have priorities of their own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         return augment(*batch)

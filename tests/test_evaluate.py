@@ -168,7 +168,7 @@ def move_zero(path):
     scipy.io.savemat(path, {"Pose_Para": np.array([pose])})
 
 
-@pytest.mark.parametrize("yaw, limits", [(0, [7, 7, 4]), (45, [7, 7, 4]), (75, [10, 9, 10])])
+@pytest.mark.parametrize("yaw, limits", [(0, [7, 7, 4]), (45, [7, 7, 4]), (70, [9, 9, 9])])
 def test_pose_from_exact_points_is_near_that_of_the_head(yaw, limits):
     errors = []
     for face in range(100):
@@ -192,8 +192,9 @@ def test_pose_from_the_points_is_near_that_of_the_pose_file(sample, tmp_path):
             turned = (points - points.mean(0)) @ turn_back(90).T
             assert (estimate_tilt(turned) - estimate_tilt(points)) % 360 == pytest.approx(90, abs=1)
     off = measure_poses(truth.points, truth, annotations)
-    # Of a few people, two of them children, whose heads are different.
-    assert max(max(off[f"yaw {low}-{low + 30}"]) for low in (0, 30, 60)) < 12
+    for yaw, pitch, roll in off["yaw 0-30"], off["yaw 30-60"]:
+        assert yaw < 7 and pitch < 7 and roll < 4
+    assert max(off["yaw 60-90"]) < 9
     path.unlink()
     assert read_yaw(path, points) == estimate_pose(points)[0]
     assert np.isfinite([*measure_poses(truth.points, truth, annotations).values()]).all()
@@ -274,10 +275,11 @@ def test_eyes_and_mouths_are_told_apart_by_how_far_they_are_open(make):
 
 @pytest.fixture(scope="module")
 def sample(once, run):
-    """The folder of eight rendered faces in four poses each."""
+    """The folder of eight rendered adults in four poses each: children's heads differ from the mean head."""
 
     def make_sample(folder):
-        assert run("data/make_sample.py", "--out", folder / "sample", "--faces", 8, "--variants", 4).returncode == 0
+        options = "--faces", 8, "--variants", 4, "--seed", 7
+        assert run("data/make_sample.py", "--out", folder / "sample", *options).returncode == 0
 
     return once(make_sample) / "sample"
 
