@@ -22,9 +22,9 @@ from pathlib import Path
 from landmark.checkpoints import find_checkpoint, prefix_of, read_run
 from landmark.cli import command
 from landmark.errors import UserError
-from landmark.export import FORMATS, PB, check_folder, freeze, read_crops, read_first, write_checked
+from landmark.export import FORMATS, PB, freeze, read_crops, read_first, write_checked
 from landmark.inference import OWN_MODEL
-from landmark.outputs import Outputs
+from landmark.outputs import Outputs, is_free
 from landmark.records import find_record_files, read_manifest
 
 IMAGES = Path(__file__).with_name("images")
@@ -71,8 +71,8 @@ def main():
     args = parse_args()
     files = [path for name, path in args.others.items() if FORMATS[name].kind == "FILE"]
     outputs = Outputs(dict.fromkeys([args.output, *files]), args.overwrite)
-    if args.saved_model:
-        check_folder(args.saved_model)
+    if args.saved_model and not is_free(args.saved_model):
+        raise UserError(f"{args.saved_model} is in the way: name a new folder, as each version of a model has")
     checkpoint = args.checkpoint or find_checkpoint(args.models)
     if not checkpoint:
         raise UserError(f"no checkpoint in {args.models}: run python train.py")

@@ -15,7 +15,7 @@ from landmark.checkpoints import read_run, restore
 from landmark.cli import silenced
 from landmark.errors import UserError
 from landmark.graphs import PLAIN_OPS, TYPE_ATTRIBUTE, load_graph
-from landmark.outputs import is_free, whole_folder
+from landmark.outputs import whole_folder
 from landmark.pictures import read_picture
 from landmark.points import LANDMARK_TYPES, LANDMARKS, crop_face, nme, to_photo
 from landmark.records import read_records
@@ -118,12 +118,6 @@ def to_saved_model(pb, path, _):
     except tf.errors.ResourceExhaustedError:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
     (path / "variables").rmdir()  # there are none
-
-
-def check_folder(path):
-    """Raises UserError unless a path is free for the folder of a SavedModel."""
-    if not is_free(path):
-        raise UserError(f"{path} is in the way: name a new folder, as each version of a model has")
 
 
 def to_tflite(pb, path, _):

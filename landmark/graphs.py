@@ -1,5 +1,6 @@
 """A frozen graph from anywhere, read without harm: a graph is a program, and some of TensorFlow's ops write files."""
 
+import math
 from pathlib import Path
 
 import tensorflow.compat.v1 as tf
@@ -23,31 +24,10 @@ TYPE_ATTRIBUTE = "_points"  # of the input: the landmark type; readers pass over
 
 
 def load_graph(path):
-    """Loads a frozen graph as any other program would.
+    """Loads a frozen graph that does nothing but calculate.
 
     path: of landmark.pb.
     Returns: tf.Graph that holds INPUT_NAME and OUTPUT_NAME.
-    Raises UserError: see read_graph.
-    """
-    definition = read_graph(path)
-    with tf.Graph().as_default() as graph:
-        tf.import_graph_def(definition, name="")
-    return graph
-
-
-def landmark_type_of(graph):
-    """The landmark type (one of points.LANDMARK_TYPES) that a graph was trained on, as freeze_graph.py notes it."""
-    try:
-        return graph.get_tensor_by_name(INPUT_NAME).op.get_attr(TYPE_ATTRIBUTE).decode()
-    except ValueError:  # no such attribute: frozen before there was a choice
-        return LANDMARK_TYPES[0]
-
-
-def read_graph(path):
-    """Reads a frozen graph that does nothing but calculate.
-
-    path: of landmark.pb.
-    Returns: tf.GraphDef that can be imported and holds INPUT_NAME and OUTPUT_NAME.
     Raises UserError: the file is missing or no graph, lacks the two names, was frozen in training mode, or holds an op
         that is not of KNOWN_OPS, a control input, a function or a tensor of over 64 MiB; the message names the file and
         the op.
@@ -74,8 +54,7 @@ def read_graph(path):
         if node.op == "Placeholder":
             node.attr["shape"].shape.CopyFrom(tf.TensorShape(ONE_CROP).as_proto())
     try:
-        with tf.Graph().as_default() as graph:
-            tf.import_graph_def(one, name="")
+        graph = _import(one)
     except (ValueError, tf.errors.OpError):  # TensorFlow's own
         raise UserError(f"{path} is not a frozen graph: {advice}") from None
     for op in graph.get_operations():
@@ -90,7 +69,21 @@ def read_graph(path):
             tensor = None
         if tensor is None or tensor.dtype != tf.float32 or tensor.shape != shape:
             raise UserError(f"{path} has no {name} of float32 {shape}: it is the graph of another network")
-    return definition
+    return _import(definition)
+
+
+def landmark_type_of(graph):
+    """The landmark type (one of points.LANDMARK_TYPES) that a graph was trained on, as freeze_graph.py notes it."""
+    try:
+        return graph.get_tensor_by_name(INPUT_NAME).op.get_attr(TYPE_ATTRIBUTE).decode()
+    except ValueError:  # no such attribute: frozen before there was a choice
+        return LANDMARK_TYPES[0]
+
+
+def _import(definition):
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+    return graph
 
 
 def _harm(node):
@@ -107,9 +100,6 @@ def _harm(node):
             return f"({node.op}) calls a function"
         tensors = attribute.tensor, *values.tensor
         for shape in (attribute.shape, *values.shape, *(tensor.tensor_shape for tensor in tensors)):
-            numbers = 1
-            for side in shape.dim:
-                numbers *= max(side.size, 1)
-            if numbers > MOST_NUMBERS:
+            if math.prod(max(side.size, 1) for side in shape.dim) > MOST_NUMBERS:
                 return f"({node.op}) makes a tensor of over 64 MiB"
     return None

@@ -41,7 +41,7 @@ def load_opencv(path, threads=0):
 def load_session(path, threads=0):
     """Loads landmark.pb in a TensorFlow session; the first session of a process fixes the threads of all of them.
 
-    Raises UserError: see graphs.read_graph; or the graph turns out to be damaged when it is run.
+    Raises UserError: see graphs.load_graph; or the graph turns out to be damaged when it is run.
     """
     import tensorflow.compat.v1 as tf
 
