@@ -97,10 +97,9 @@ def predict_faces(models, faces, landmark_types, total=None):
     Returns: (GroundTruth, dict of a name to its Prediction).
     Raises UserError: a model was trained on another landmark type, or no face can be used.
     """
-    rng = np.random.default_rng(0)
-    truths, predictions = [], {name: [] for name in models}
-    numbered = enumerate(tqdm(faces, "evaluate", total, unit="face", disable=None))
-    usable = ((i, face) for i, face in numbered if not _report(face))
+    rng, first = np.random.default_rng(0), 0
+    truths, parts, worst = [], {name: [] for name in models}, {name: [] for name in models}
+    usable = _report_others(tqdm(faces, "evaluate", total, unit="face", disable=None))
     for batch in iter(lambda: [*itertools.islice(usable, BATCH)], []):
         numbers, faces = zip(*batch, strict=True)
         for name, landmark_type in landmark_types.items():
@@ -119,24 +118,29 @@ def predict_faces(models, faces, landmark_types, total=None):
             errors = nme(points, truth.points, truth.boxes)
             again = predict_points(predict, shaken_crops, shaken_boxes)
             shaken_errors = nme(again, *(rows.repeat(SHAKES, axis=0) for rows in (truth.points, truth.boxes)))
-            first = sum(len(each.names) for each in truths[:-1])
-            worst = zip(errors.box, range(first, first + len(faces)), crops, points, strict=True)
-            before = predictions[name][-1].worst if predictions[name] else []
-            worst = heapq.nlargest(WORST, [*before, *worst], key=lambda row: row[0])
-            predictions[name].append(Prediction(points, errors, shaken_errors, worst))
+            parts[name].append((points, *errors, *shaken_errors))
+            rows = zip(errors.box, range(first, first + len(faces)), crops, points, strict=True)
+            worst[name] = heapq.nlargest(WORST, [*worst[name], *rows], key=lambda row: row[0])
+        first += len(faces)
     if not truths:
         raise UserError("none of the faces can be used")
     names, points, boxes, yaws, numbers = zip(*truths, strict=True)
     joined = (np.concatenate(rows) for rows in (points, boxes, yaws))
     truth = GroundTruth(sum(names, []), *joined, sum(numbers, []))
-    return truth, {name: _join(parts) for name, parts in predictions.items()}
+    predictions = {}
+    for name in models:
+        points, *errors = map(np.concatenate, zip(*parts[name], strict=True))
+        predictions[name] = Prediction(points, NME(*errors[:3]), NME(*errors[3:]), worst[name])
+    return truth, predictions
 
 
-def _report(face):
-    """Prints a str, the message about a face that cannot be used; returns whether it was one."""
-    if isinstance(face, str):
-        tqdm.write(f"{face}; left out", file=sys.stderr)
-    return isinstance(face, str)
+def _report_others(faces):
+    """Yields (number, face) of each AnnotatedFace, and prints each str among them."""
+    for number, face in enumerate(faces):
+        if isinstance(face, str):
+            tqdm.write(f"{face}; left out", file=sys.stderr)
+        else:
+            yield number, face
 
 
 def _gather(numbers, faces):
@@ -148,12 +152,6 @@ def _gather(numbers, faces):
         for each, face in zip(points, faces, strict=True)
     ]
     return GroundTruth([face.name for face in faces], points, boxes, np.array(yaws), [*numbers])
-
-
-def _join(parts):
-    points, errors, shaken, worst = zip(*parts, strict=True)
-    errors, shaken = (NME(*map(np.concatenate, zip(*rows, strict=True))) for rows in (errors, shaken))
-    return Prediction(np.concatenate(points), errors, shaken, worst[-1])
 
 
 def detect_points(find_faces, truth, annotations):

@@ -1,6 +1,6 @@
 """What the 68 points of a face are: their order, their crop, their drawing and the measures of their errors."""
 
-import math
+import itertools
 from collections import namedtuple
 
 import cv2
@@ -133,8 +133,7 @@ def upright_box(points, roll):
 def turn_back(degrees):
     """The matrix [2, 2] that turns rows x y, y down, anticlockwise: `points @ turn_back(roll)` stand upright, and
     `points @ turn_back(roll).T` are turned clockwise."""
-    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
-    return np.array([[cosine, -sine], [sine, cosine]])
+    return cv2.getRotationMatrix2D((0, 0), -degrees, 1)[:, :2]
 
 
 def box_corners(box):
@@ -180,10 +179,9 @@ def draw_landmarks(picture, points, colour=GREEN, side=None):
     drawn = np.nan_to_num(np.clip(points, -max(picture.shape), 2 * max(picture.shape)))
     fixed = np.round(drawn * 2**shift).astype(np.int32)
     known = np.isfinite(points).all(-1)
-    for lines in PARTS.values():
-        for line in lines:
-            chosen = [index for index in line if known[index]]
-            cv2.polylines(picture, [fixed[chosen]], False, colour, max(1, radius // 3), cv2.LINE_AA, shift)
+    for line in itertools.chain(*PARTS.values()):
+        chosen = [index for index in line if known[index]]
+        cv2.polylines(picture, [fixed[chosen]], False, colour, max(1, radius // 3), cv2.LINE_AA, shift)
     for point in fixed[known].tolist():
         cv2.circle(picture, point, radius << shift, colour, cv2.FILLED, cv2.LINE_AA, shift)
 
@@ -193,15 +191,13 @@ def contact_sheet(crops, points, zoom=2):
 
     points: list of ([N, 68, 2] shares of the crop, colour), drawn one over the other.
     """
-    side = crops.shape[1] * zoom
-    sheet = np.zeros((-(-len(crops) // SHEET_COLUMNS) * side, SHEET_COLUMNS * side, 3), np.uint8)
+    side, rows = crops.shape[1] * zoom, -(-len(crops) // SHEET_COLUMNS)
+    tiles = np.zeros((rows * SHEET_COLUMNS, side, side, 3), np.uint8)
     for i, crop in enumerate(crops):
-        row, column = divmod(i, SHEET_COLUMNS)
-        tile = cv2.resize(crop, (side, side), interpolation=cv2.INTER_LINEAR)
+        tiles[i] = cv2.resize(crop, (side, side), interpolation=cv2.INTER_LINEAR)
         for shares, colour in points:
-            draw_landmarks(tile, shares[i] * side, colour)
-        sheet[row * side : (row + 1) * side, column * side : (column + 1) * side] = tile
-    return sheet
+            draw_landmarks(tiles[i], shares[i] * side, colour)
+    return np.vstack([np.hstack(row) for row in np.split(tiles, rows)])
 
 
 # The measures
