@@ -24,19 +24,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from matplotlib.figure import Figure
 
+from landmark import evaluation
 from landmark.annotations import find_annotations, read_faces
 from landmark.cli import command
 from landmark.detectors import load_detector
-from landmark.evaluation import (
-    PROTOCOL,
-    SHAKES,
-    compare_openings,
-    detect_points,
-    measure_groups,
-    measure_poses,
-    measure_some,
-    predict_faces,
-)
 from landmark.graphs import landmark_type_of, load_graph
 from landmark.inference import FaceFinder, default_model
 from landmark.outputs import Outputs
@@ -87,13 +78,13 @@ def draw_worst(truth, worst):
 
 def measure_detected(find_faces, prediction, truth, annotations):
     """Finds the faces in their whole photos and prints how many: dict of "detected" and "true crops" to measures."""
-    detected, seconds = detect_points(find_faces, truth, annotations)
+    detected, seconds = evaluation.detect_points(find_faces, truth, annotations)
     found = np.isfinite(detected[:, 0, 0])
     print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
     if not found.any():
         return {}
     errors = nme(detected[found], truth.points[found], truth.boxes[found])
-    return {"detected": measure_faces(errors), "true crops": measure_some(prediction.errors, found)}
+    return {"detected": measure_faces(errors), "true crops": evaluation.measure_some(prediction.errors, found)}
 
 
 def parse_args():
@@ -121,33 +112,32 @@ def main():
     outputs = Outputs(dict.fromkeys(args.output / name for name in OUTPUTS) if args.output else {}, args.overwrite)
     graphs = {path: load_graph(path) for path in args.pb or [str(default_model())]}
     print(f"evaluating {', '.join(graphs)}, on {describe_device()}")
-    sessions = {path: tf.Session(graph=graph) for path, graph in graphs.items()}
-    models = {path: functools.partial(run_session, session) for path, session in sessions.items()}
+    models = {path: functools.partial(run_session, tf.Session(graph=graph)) for path, graph in graphs.items()}
     annotations = find_annotations(args.data) if args.data else None
     faces = read_faces(annotations, f"pts_{args.points}", ahead=CORES) if args.data else read_records(args.records)
     began = time.monotonic()
     types = {path: landmark_type_of(graph) for path, graph in graphs.items()}
-    truth, predictions = predict_faces(models, faces, types, annotations and len(annotations))
-    crops = len(models) * len(truth.names) * (1 + SHAKES)
-    print(f"{PROTOCOL}\n{crops} crops, {crops / (time.monotonic() - began):.0f} a second")
+    truth, predictions = evaluation.predict_faces(models, faces, types, annotations and len(annotations))
+    crops = len(models) * len(truth.names) * (1 + evaluation.SHAKES)
+    print(f"{evaluation.PROTOCOL}\n{crops} crops, {crops / (time.monotonic() - began):.0f} a second")
     annotations = annotations and [annotations[i] for i in truth.numbers]
     results = {}
     for path, prediction in predictions.items():
         print(f"\n{path}:")
-        results[path] = groups = measure_groups(prediction, truth)
+        results[path] = groups = evaluation.measure_groups(prediction, truth)
         if args.detect:
             find_faces = FaceFinder(models[path], load_detector(args.detector))
             groups |= measure_detected(find_faces, prediction, truth, annotations)
         print_table(groups)
-        for name, off in measure_poses(prediction.points, truth, annotations).items() if annotations else ():
+        for name, off in evaluation.measure_poses(prediction.points, truth, annotations).items() if annotations else ():
             print(f"{name:12}pose off by {off[0]:.1f} degrees in yaw, {off[1]:.1f} in pitch, {off[2]:.1f} in roll")
             groups[name]["pose_off"] = off
-        for name, measures in compare_openings(prediction.points, truth.points).items():
+        for name, measures in evaluation.compare_openings(prediction.points, truth.points).items():
             print(f"{name:12}{', '.join(f'{key} {number:.4g}' for key, number in measures.items())}")
             groups[name] = measures
     if args.output:
         curves = draw_curves({path: prediction.errors for path, prediction in predictions.items()})
-        table = json.dumps({"protocol": PROTOCOL, "results": results}, indent=2).encode()
+        table = json.dumps({"protocol": evaluation.PROTOCOL, "results": results}, indent=2).encode()
         worst = draw_worst(truth, predictions[next(iter(models))].worst)
         args.output.mkdir(parents=True, exist_ok=True)
         for name, content in zip(OUTPUTS, (curves, table, worst), strict=True):
