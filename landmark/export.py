@@ -133,15 +133,12 @@ def to_tflite_int8(pb, path, crops):
     """
     plain = tf.lite.Interpreter(model_content=_tflite_converter(pb).convert())
     names = [tensor["name"] for tensor in plain.get_tensor_details()]
+    last_steps = [name for name in names if OUTPUT.partition("/")[0] + "/" in name]
     converter = _tflite_converter(pb)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([crop[np.newaxis].astype(np.float32)] for crop in crops)
-    options = tf.lite.experimental.QuantizationDebugOptions(
-        denylisted_ops=["SOFTMAX"], denylisted_nodes=[name for name in names if OUTPUT.partition("/")[0] + "/" in name]
-    )
-    debugger = tf.lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
-    )
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=["SOFTMAX"], denylisted_nodes=last_steps)
+    debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
     path.write_bytes(debugger.get_nondebug_quantized_model())
 
 
@@ -155,12 +152,7 @@ def to_onnx(pb, path, _):
 
     definition = tf.GraphDef.FromString(Path(pb).read_bytes())
     model, _ = tf2onnx.convert.from_graph_def(definition, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME])
-    path.write_bytes(_number_names(model).SerializeToString())
-
-
-def _number_names(model):
-    """An ONNX model whose generated names, NAME__123, are numbered in order: tf2onnx numbers them anew each time."""
-    names = {}
+    names = {}  # generated ones, NAME__123, which tf2onnx numbers anew each time: here, in order
 
     def number(name):
         return names.setdefault(name, re.sub(r"__\d+", "", name) + f"__{len(names)}") if "__" in name else name
@@ -173,7 +165,7 @@ def _number_names(model):
         constant.name = number(constant.name)
     model.graph.initializer.sort(key=lambda constant: constant.name)
     del model.graph.value_info[:]
-    return model
+    path.write_bytes(model.SerializeToString())
 
 
 def write_checked(output, form, source, calibration, faces, expected, write):
@@ -204,9 +196,8 @@ def write_checked(output, form, source, calibration, faces, expected, write):
         if not difference <= form.tolerance:
             raise UserError(f"more than {form.tolerance:.0e}: {output} was not written")
         if not rise <= MAX_NME_RISE:
-            raise UserError(
-                f"the NME rises by {rise:.1%} of itself, more than {MAX_NME_RISE:.0%}: {output} was not written"
-            )
+            rises = f"the NME rises by {rise:.1%} of itself, more than {MAX_NME_RISE:.0%}"
+            raise UserError(f"{rises}: {output} was not written")
     print(f"{output} written, {size / 1e6:.2f} MB")
     return outputs
 
