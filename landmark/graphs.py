@@ -29,8 +29,7 @@ def load_graph(path):
     path: of landmark.pb.
     Returns: tf.Graph that holds INPUT_NAME and OUTPUT_NAME.
     Raises UserError: the file is missing or no graph, lacks the two names, was frozen in training mode, or holds an op
-        that is not of KNOWN_OPS, a control input, a function or a tensor of over 64 MiB; the message names the file and
-        the op.
+        not in KNOWN_OPS, a control input, a function or a tensor of over 64 MiB; the message names the file and the op.
     """
     advice = "write one with python freeze_graph.py"
     try:
@@ -57,16 +56,14 @@ def load_graph(path):
         graph = _import(one)
     except (ValueError, tf.errors.OpError):  # TensorFlow's own
         raise UserError(f"{path} is not a frozen graph: {advice}") from None
-    for op in graph.get_operations():
-        for result in op.outputs[:1]:  # the others are of batch norms in training
-            numbers = result.shape.num_elements()
-            if not 0 < (numbers or 0) <= MOST_NUMBERS:  # of none, some ops divide by zero
-                raise UserError(f"{path} is refused: {op.name[:99]!r} makes a {op.type} of {result.shape}; {advice}")
+    # The others that an op makes are of batch norms in training.
+    results = {op.outputs[0].name: op.outputs[0] for op in graph.get_operations() if op.outputs}
+    for result in results.values():
+        if not 0 < (result.shape.num_elements() or 0) <= MOST_NUMBERS:  # of none, some ops divide by zero
+            what = f"{result.op.name[:99]!r} makes a {result.op.type} of {result.shape}"
+            raise UserError(f"{path} is refused: {what}; {advice}")
     for name, shape in (INPUT_NAME, ONE_CROP), (OUTPUT_NAME, [1, 2 * LANDMARKS]):
-        try:
-            tensor = graph.get_tensor_by_name(name)
-        except KeyError:
-            tensor = None
+        tensor = results.get(name)
         if tensor is None or tensor.dtype != tf.float32 or tensor.shape != shape:
             raise UserError(f"{path} has no {name} of float32 {shape}: it is the graph of another network")
     return _import(definition)
