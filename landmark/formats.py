@@ -49,7 +49,7 @@ class Folder:
     """The files below a folder, sorted; links to folders are followed, each real folder once. Hidden files and folders
     (names that begin with a dot) and files that a script of ours wrote (`written`) are left out.
 
-    labelled: photos that have labels so far.
+    pictures: the picture files among them; labelled: photos that have labels so far.
     """
 
     def __init__(self, path):
@@ -62,15 +62,11 @@ class Folder:
                 self.written |= {Path(place, name) for name in list_written(Path(place), PICTURES)}
                 self.files += [Path(place, name) for name in names if name[0] != "."]
         self.files = sorted({*self.files} - self.written)
+        self.pictures = [path for path in self.files if path.suffix.lower() in PICTURES]
 
     def matching(self, pattern):
         """The files whose names match a regular expression."""
         return [path for path in self.files if re.fullmatch(pattern, path.name, re.IGNORECASE)]
-
-    @functools.cached_property
-    def pictures(self):
-        """The picture files."""
-        return [path for path in self.files if path.suffix.lower() in PICTURES]
 
     @functools.cached_property
     def _by_stem(self):
