@@ -233,8 +233,11 @@ def _to_numbers(words):
 def _read_text(path):
     """A file's text, in UTF-8 or UTF-16, as its first bytes say; names in it may be any bytes."""
     data = path.read_bytes()
-    encoding = json.detect_encoding(data)
-    return data.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "replace")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    if b"\0" in data[:2]:  # without a byte order mark
+        return data.decode("utf-16-be" if data[:1] == b"\0" else "utf-16-le", "replace")
+    return data.decode("utf-8-sig", "surrogateescape")
 
 
 def _find_wflw(folder):
@@ -367,7 +370,8 @@ def _from_coco(content):
 
 
 def _from_labelme(content):
-    """Yields (photo's name, dict for _in_order, size) of labelme: a shape of 68 points, or the points of a group_id."""
+    """Yields (photo's name, dict for _in_order, size) of labelme: a shape of 68 points, or the numbered points of one
+    group_id."""
     if not {"shapes", "imagePath"} <= content.keys():
         return
     size = _size_of({"width": content.get("imageWidth"), "height": content.get("imageHeight")})
