@@ -67,7 +67,7 @@ def mat_bytes(arrays):
         parts = [(6, struct.pack("<II", 7, 0)), (5, struct.pack("<ii", *a.shape)), (1, name.encode()),
                  (7, a.tobytes("F"))]  # fmt: skip
         body = b"".join(struct.pack("<II", kind, len(d)) + d + bytes(-len(d) % 8) for kind, d in parts)
-        out.append(struct.pack("<II", 14, len(body)) + body)
+        out.append(struct.pack("<II", MATRIX, len(body)) + body)
     return b"".join(out)
 
 
