@@ -282,7 +282,7 @@ class Person:
         sky[inside] = np.maximum(sky[inside], dim * smoothstep((xyz[inside, 2] + 3) / 6))
         sky[kind == EYE] = 0.4 + 0.35 * smoothstep((xyz[kind == EYE, 1] + 0.6) / 0.7)  # below the lid it is darker
         turn, lean = rotation(pitch, yaw, roll), rng.normal(0, 0.08, 3)
-        body = rotation(0.15 * pitch + lean[0], 0.5 * yaw + lean[1], 0.5 * roll + lean[2])
+        body = rotation(0.15 * pitch + lean[0], 0.5 * yaw + lean[1], 0.3 * roll + lean[2])
         camera = Camera(turn, body, rng.uniform(9.5, 12.5), np.exp(rng.uniform(np.log(35), np.log(250))))
         points = landmarks(camera.project(xyz)[0], turn[:2, 1] / np.hypot(*turn[:2, 1]), self.who["brow"])
         camera.centre = SIZE / 2 + rng.normal(0, 8, 2) - (points[0].min(0) + points[0].max(0)) / 2 + [0, 12]
@@ -339,9 +339,9 @@ def render_face(seed, face, variants):
     steps = (np.arange(variants) - rng.uniform(0, 0.2, variants)) / max(1, variants - 1)
     steps[0] = 0
     yaws = way * np.deg2rad(min(photo_yaw, 24) * (1 - steps) + last * steps)
-    pitch0, roll0 = rng.normal(0, [8, 10]) * rng.choice([1, 1, 1, 3], 2)
+    pitch0, roll0 = rng.normal(0, 7, 2) * rng.choice([1, 1, 1, 1, 3], 2)
     for yaw in yaws:
-        pitch, roll = np.deg2rad(np.clip([pitch0 + rng.normal(0, 5), roll0 + rng.normal(0, 4)], [-45, -60], [45, 60]))
+        pitch, roll = np.deg2rad(np.clip([pitch0 + rng.normal(0, 5), roll0 + rng.normal(0, 4)], -30, 30))
         image = LINEAR[backdrop(rng)].reshape(-1, 3)
         if rng.random() < 0.07:
             image = behind(rng, image)

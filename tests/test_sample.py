@@ -66,7 +66,7 @@ def test_poses_stay_in_range_and_turn_further_with_the_variant(faces):
     poses = np.array([fit["Pose_Para"].ravel() for _, _, fit, _ in faces])
     assert poses.shape == (FACES * VARIANTS, 7)
     pitch, yaw, roll = np.rad2deg(poses[:, :3].T)
-    assert (np.abs(pitch) <= 45.01).all() and (np.abs(yaw) <= 80.01).all() and (np.abs(roll) <= 60.01).all()
+    assert (np.abs(pitch) <= 30.01).all() and (np.abs(yaw) <= 80.01).all() and (np.abs(roll) <= 30.01).all()
     assert yaw.min() < -40 and yaw.max() > 40 and pitch.std() > 1 and roll.std() > 1
     turned = np.abs(yaw).reshape(FACES, VARIANTS)
     assert (np.diff(turned, axis=1) > 0).all()
