@@ -152,7 +152,12 @@ def to_onnx(pb, path, _):
 
     definition = tf.GraphDef.FromString(Path(pb).read_bytes())
     model, _ = tf2onnx.convert.from_graph_def(definition, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME])
-    names = {}  # generated ones, NAME__123, which tf2onnx numbers anew each time: here, in order
+    path.write_bytes(_number_names(model).SerializeToString())
+
+
+def _number_names(model):
+    """An ONNX model whose generated names, NAME__123, are numbered in order: tf2onnx numbers them anew each time."""
+    names = {}
 
     def number(name):
         return names.setdefault(name, re.sub(r"__\d+", "", name) + f"__{len(names)}") if "__" in name else name
@@ -165,7 +170,7 @@ def to_onnx(pb, path, _):
         constant.name = number(constant.name)
     model.graph.initializer.sort(key=lambda constant: constant.name)
     del model.graph.value_info[:]
-    path.write_bytes(model.SerializeToString())
+    return model
 
 
 def write_checked(output, form, source, calibration, faces, expected, write):
@@ -196,8 +201,9 @@ def write_checked(output, form, source, calibration, faces, expected, write):
         if not difference <= form.tolerance:
             raise UserError(f"more than {form.tolerance:.0e}: {output} was not written")
         if not rise <= MAX_NME_RISE:
-            rises = f"the NME rises by {rise:.1%} of itself, more than {MAX_NME_RISE:.0%}"
-            raise UserError(f"{rises}: {output} was not written")
+            raise UserError(
+                f"the NME rises by {rise:.1%} of itself, more than {MAX_NME_RISE:.0%}: {output} was not written"
+            )
     print(f"{output} written, {size / 1e6:.2f} MB")
     return outputs
 

@@ -56,7 +56,7 @@ def load_graph(path):
         graph = _import(one)
     except (ValueError, tf.errors.OpError):  # TensorFlow's own
         raise UserError(f"{path} is not a frozen graph: {advice}") from None
-    # The others that an op makes are of batch norms in training.
+    # The first result of each op: only batch norm makes others, and uses them only in training.
     results = {op.outputs[0].name: op.outputs[0] for op in graph.get_operations() if op.outputs}
     for result in results.values():
         if not 0 < (result.shape.num_elements() or 0) <= MOST_NUMBERS:  # of none, some ops divide by zero

@@ -186,12 +186,12 @@ def draw_landmarks(picture, points, colour=GREEN, side=None):
         cv2.circle(picture, point, radius << shift, colour, cv2.FILLED, cv2.LINE_AA, shift)
 
 
-def contact_sheet(crops, points, zoom=2):
-    """Crops, uint8 [N, S, S, 3], in rows of five, enlarged by `zoom`: uint8 [rows * S * zoom, 5 * S * zoom, 3].
+def contact_sheet(crops, points):
+    """Crops, uint8 [N, S, S, 3], in rows of five, at twice their size: uint8 [rows * 2 * S, 5 * 2 * S, 3].
 
     points: list of ([N, 68, 2] shares of the crop, colour), drawn one over the other.
     """
-    side, rows = crops.shape[1] * zoom, -(-len(crops) // SHEET_COLUMNS)
+    side, rows = 2 * crops.shape[1], -(-len(crops) // SHEET_COLUMNS)
     tiles = np.zeros((rows * SHEET_COLUMNS, side, side, 3), np.uint8)
     for i, crop in enumerate(crops):
         tiles[i] = cv2.resize(crop, (side, side), interpolation=cv2.INTER_LINEAR)
