@@ -76,9 +76,9 @@ def draw_worst(truth, worst):
     return cv2.imencode(".png", contact_sheet(crops, drawn))[1].tobytes()
 
 
-def measure_detected(find_faces, prediction, truth, annotations):
+def measure_detected(find_faces, prediction, truth, annotations, landmark_type):
     """Finds the faces in their whole photos and prints how many: dict of "detected" and "true crops" to measures."""
-    detected, seconds = evaluation.detect_points(find_faces, truth, annotations)
+    detected, seconds = evaluation.detect_points(find_faces, truth, annotations, landmark_type)
     found = np.isfinite(detected[:, 0, 0])
     print(f"{found.mean():.1%} of the faces found, {1000 * np.median(seconds):.1f} ms a photo")
     if not found.any():
@@ -113,6 +113,9 @@ def main():
     graphs = {path: load_graph(path) for path in args.pb or [str(default_model())]}
     print(f"evaluating {', '.join(graphs)}, on {describe_device()}")
     models = {path: functools.partial(run_session, tf.Session(graph=graph)) for path, graph in graphs.items()}
+    detector = load_detector(args.detector) if args.detect else None
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
     annotations = find_annotations(args.data) if args.data else None
     faces = read_faces(annotations, f"pts_{args.points}", ahead=CORES) if args.data else read_records(args.records)
     began = time.monotonic()
@@ -126,8 +129,8 @@ def main():
         print(f"\n{path}:")
         results[path] = groups = evaluation.measure_groups(prediction, truth)
         if args.detect:
-            find_faces = FaceFinder(models[path], load_detector(args.detector))
-            groups |= measure_detected(find_faces, prediction, truth, annotations)
+            find_faces = FaceFinder(models[path], detector)
+            groups |= measure_detected(find_faces, prediction, truth, annotations, f"pts_{args.points}")
         print_table(groups)
         for name, off in evaluation.measure_poses(prediction.points, truth, annotations).items() if annotations else ():
             print(f"{name:12}pose off by {off[0]:.1f} degrees in yaw, {off[1]:.1f} in pitch, {off[2]:.1f} in roll")
@@ -139,7 +142,6 @@ def main():
         curves = draw_curves({path: prediction.errors for path, prediction in predictions.items()})
         table = json.dumps({"protocol": evaluation.PROTOCOL, "results": results}, indent=2).encode()
         worst = draw_worst(truth, predictions[next(iter(models))].worst)
-        args.output.mkdir(parents=True, exist_ok=True)
         for name, content in zip(OUTPUTS, (curves, table, worst), strict=True):
             with outputs.write(args.output / name) as partial:
                 partial.write_bytes(content)

@@ -91,8 +91,8 @@ def main():
     if others := sorted(find_other_records(args.out, args.shards)):
         raise UserError(f"{others[0]} comes from another --shards: delete these records, or give another --out")
     annotations = find_annotations(args.data)
-    types = types_of(annotations)
-    if types and f"pts_{args.points}" not in types:
+    has_jaw = any(f"pts_{args.points}" in types_of([annotation]) for annotation in annotations)
+    if not has_jaw and (types := types_of(annotations)):
         others = " or ".join(name.removeprefix("pts_") for name in sorted(types))
         raise UserError(f"no face has {args.points.upper()} labels of the jaw: give --points {others}, or more faces")
     is_test = split_faces(annotations)

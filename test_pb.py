@@ -69,6 +69,7 @@ from landmark.runtimes import check_model, loader_for, run_session
 from landmark.video import Video, write_video
 
 MAX_NAMES = 10  # on a line
+IN_COLOUR = {".pgm": ".ppm", ".pbm": ".ppm"}  # the same format with colours, read by its first bytes
 COLUMNS = [*POINT_COLUMNS, *Pose._fields, "score", *(f"spread{i}" for i in range(LANDMARKS)), "width", "height"]
 COLUMNS += OPENINGS
 
@@ -145,7 +146,8 @@ def draw_picture(find, path, pose):
         seconds = time.perf_counter() - began
         if faces:
             draw_faces(picture, faces, pose)
-            suffix = path.suffix if cv2.haveImageWriter(f"a{path.suffix}") else ".jpg"  # .jfif
+            suffix = IN_COLOUR.get(path.suffix.lower(), path.suffix)
+            suffix = suffix if cv2.haveImageWriter(f"a{suffix}") else ".jpg"  # .jfif
             written, content = cv2.imencode(suffix, picture)
             if not written:
                 raise cv2.error
@@ -188,8 +190,8 @@ def draw_video(find_faces, source, target, outputs, points, pose, shown):
     """Writes a video, from a Path or a camera (see Video), with the points of its faces; Ctrl-C, or q in the window
     where it is shown, ends it early.
 
-    Returns a line that says what was written. Raises UserError, before anything is written, if there is no frame or no
-    video of its size can be written.
+    Returns (a line that says what was written, whether it was Ctrl-C that ended it). Raises UserError, before anything
+    is written, if there is no frame or no video of its size can be written.
     """
     video, track = Video(source), FaceTracker(find_faces)
     count, with_face, began = 0, 0, time.perf_counter()
@@ -216,7 +218,8 @@ def draw_video(find_faces, source, target, outputs, points, pose, shown):
     if video.is_cut(count):
         print(f"{source} is cut short: only {count} of its {video.length} frames can be read", file=sys.stderr)
     rate = count / (time.perf_counter() - began)
-    return f"{count} frames in {target}, {with_face} with a face, {rate:.1f} frames a second"
+    done = f"{count} frames in {target}, {with_face} with a face, {rate:.1f} frames a second"
+    return done, video.is_interrupted
 
 
 def show(picture, milliseconds=0):
@@ -283,7 +286,7 @@ def list_pictures(images, output):
     Raises UserError if there is no such folder or file, or no picture in it.
     """
     files = {}
-    for path in images:
+    for path in map(Path.expanduser, images):  # the shell leaves "~/crops/*.jpg" as it is
         found = [path] if path.is_file() else map(Path, sorted(glob.glob(str(path))))
         if path.is_dir():
             drawn = output.resolve() if output.resolve() != path.resolve() else None  # earlier drawings
@@ -312,10 +315,10 @@ def tables_of(args, target):
 def list_sources(args):
     """What each output is made of, for Outputs: dict of its Path to a str."""
     sources = {}
-    folders = ", ".join(sorted({str(path.resolve().parent) for path in args.targets})) if not args.videos else ""
+    images = ", ".join(sorted(str(path.resolve()) for path in args.images))
     for path, target in args.targets.items():
         sources[target] = str(path.resolve()) if isinstance(path, Path) else f"camera {name_video(path)}"
-        sources |= dict.fromkeys(tables_of(args, target), folders or sources[target])
+        sources |= dict.fromkeys(tables_of(args, target), sources[target] if args.videos else images)
     return sources
 
 
@@ -341,8 +344,11 @@ def main():
                 raise UserError(f"OpenCV cannot read video {source}")
         for source in args.videos:
             target = args.targets[source]
-            done = draw_video(find, source, target, outputs, tables_of(args, target), args.pose, args.show)
-            print(f"{done}; the points are in {' and '.join(map(str, tables_of(args, target)))}")
+            tables = tables_of(args, target)
+            done, is_interrupted = draw_video(find, source, target, outputs, tables, args.pose, args.show)
+            print(f"{done}; the points are in {' and '.join(map(str, tables))}")
+            if is_interrupted:
+                break
         if not args.videos:
             tables = tables_of(args, args.output)
             drawn, done = draw_pictures(find, args.targets, outputs, tables, args.pose)

@@ -43,7 +43,8 @@ from senet import BATCH_NORM_DECAY, DEFAULT_NETWORK, NETWORKS, SENet, add_live_s
 
 CURVE_STEPS = 20  # between two points of the training curves
 # What may change when a run continues.
-MAY_CHANGE = {"steps", "batch_size", "seed", "learning_rate", "decay_steps", "decay_rate", "keep_prob", "weight_decay"}
+MAY_CHANGE = {"steps", "batch_size", "seed", "records"}
+MAY_CHANGE |= {"learning_rate", "decay_steps", "decay_rate", "keep_prob", "weight_decay"}
 
 # step: the op of one step; scalars: dict of the scalars to watch, "loss", "l2", "heat" for a network with heat maps,
 # their sum "total", and "learning_rate"; averages: tf.train.ExponentialMovingAverage of the model's variables;
@@ -142,11 +143,11 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     choices = recipe._asdict()
     run = {"recipe": choices.pop("name"), "network": network, "landmark_type": manifest.landmark_type, **choices}
     run |= {"steps": steps, "batch_size": batch_size, "seed": seed}
-    files = f"{len(train_paths)} files, {sum(manifest.sizes.values())} bytes, list {manifest.fingerprint}"
+    run["records"] = f"{len(train_paths)} files, {sum(manifest.sizes.values())} bytes, list {manifest.fingerprint}"
     ramp = 0 if init else recipe.augment_ramp_steps  # a checkpoint has its features already
     if last:  # a run that continues keeps its own
         ramp = checkpoints.read_run(last).get("augment_ramp_steps", ramp)
-    start, ramp = cluster.agree(run | {"records": files}, [checkpoints.step_of(last) if last else 0, ramp])
+    start, ramp = cluster.agree(run, [checkpoints.step_of(last) if last else 0, ramp])
     recipe, run = recipe._replace(augment_ramp_steps=ramp), run | {"augment_ramp_steps": ramp}
     if start >= steps:
         print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps continues from there")

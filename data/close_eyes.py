@@ -60,6 +60,8 @@ def main():
     args = parser.parse_args()
     if not is_free(args.out):
         raise UserError(f"{args.out} exists: name a new folder with --out")
+    if not args.data.is_dir():
+        raise UserError(f"no folder {args.data}")
     photos = [path for path in Folder(args.data).files if cv2.haveImageReader(os.fsencode(path))]
     find_faces, rows = load_model(args.pb or default_model()), []
     with whole_folder(args.out) as partial:

@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 
 from fit_head import angles, aside, fit_head, prior, see, seen_places
-from landmark.annotations import find_annotations, identity_keys, read_labels
+from landmark.annotations import find_annotations, identity_keys, photo_name, read_labels
 from landmark.cli import CORES, command
 from landmark.errors import UserError
 from landmark.formats import source_of
@@ -60,9 +60,10 @@ def find_photos(folders):
     annotations = sorted(find_annotations(folders), key=lambda annotation: annotation.name)
     photos = []
     for annotation, (_, face) in zip(annotations, identity_keys(annotations), strict=True):
-        group, _, stem = annotation.name.rpartition("/")
-        if stem.partition("#")[0] in (face, f"{face}_0"):
-            photos.append((f"{group}_turned", stem.removesuffix("_0"), annotation))
+        name = photo_name(annotation)
+        group, _, stem = name.rpartition("/")
+        if stem in (face, f"{face}_0"):
+            photos.append((f"{group}_turned", face + annotation.name[len(name) :], annotation))
     if not photos:
         raise UserError(f"no photo to turn in {folders[0]}: by their names (<face>_1, _2, ...) all are turned variants")
     return photos

@@ -35,7 +35,8 @@ ONE_FACE = 0.5  # boxes whose overlap is a larger share of their union belong to
 ORIENTATIONS = [lambda picture, k=k: np.rot90(picture, k) for k in range(4)]
 ORIENTATIONS += [lambda picture, k=k: np.rot90(picture[:, ::-1], k) for k in range(4)]
 VARIANT = re.compile(r"_\d+$")
-MADE_OF = re.compile("_(Flip|turned)$")  # a set of mirrors; data/turn_faces.py's
+MADE_OF = re.compile("(_(Flip|turned))+$")  # a set of mirrors; data/turn_faces.py's
+TURNED = re.compile(r"(#\d+)?_\d+$")  # a variant in a set of data/turn_faces.py, also of a photo's further faces
 STORED_CROP = 160  # pixels: a side of the crop in the photo that a record keeps
 # Augmentation hardly ever goes further: half a side of the crop with its jitter, in sides; the largest turn, radians.
 REACH, TURN = 0.67, np.deg2rad(3 * DEFAULT.rotation_std)
@@ -64,7 +65,7 @@ def find_annotations(folders):
     for path, folder in roots.items():
         if not path.is_dir():
             raise UserError(f"no data in {folder}: see data/README.md, or run python data/make_sample.py")
-        if roots.keys() & {*path.parents}:
+        if any(not re.search(r"/\.", str(path)[len(str(root)) :]) for root in roots.keys() & {*path.parents}):
             print(f"{folder} lies in another --data, and is taken with it")
             continue
         sets = find_annotated(path)
@@ -102,7 +103,8 @@ def settle(annotations):
     photos, replaced = {}, Counter()
     real, find_turn = functools.cache(os.path.realpath), functools.lru_cache(1)(_find_turn)
     for annotation in annotations:
-        photos.setdefault((real(annotation.photo.parent), annotation.photo.name), []).append(annotation)
+        path = os.path.join(real(annotation.photo.parent), annotation.photo.name)
+        photos.setdefault(real(path) if os.path.islink(path) else path, []).append(annotation)
     settled = []
     for some in photos.values():
         if len(some) == 1:  # its points need not be read
@@ -150,7 +152,7 @@ def _points_of(annotation, find_turn):
     """The points of a face, float64 [68, 2], in stored pixels of its photo, or None if they cannot be read."""
     with contextlib.suppress(UserError):
         points = next(iter(read_points(annotation).values()))
-        if annotation.points.upright:
+        if _read_photo(annotation)[2] if any(annotation.points.size) else annotation.points.upright:
             origin, axes = find_turn(annotation.photo)
             points = (points - origin) @ axes  # of unit length, at right angles: the inverse is the transpose
         return points
@@ -204,21 +206,33 @@ def split_shards(is_test, shards):
 def identity_keys(annotations):
     """Identity key of each annotation: the same for all pose variants, mirrors and faces of one photo.
 
-    In a format with variants, one or two digits after the last `_` are a variant's number; except where all stems of a
-    set differ in that number alone, or where the numbers reach three digits: those are different faces.
+    In a set with variants, one or two digits after the last `_` are a variant's number; except where all stems of a set
+    differ in that number alone, or where the numbers reach three digits: those are different faces. In a set that
+    data/turn_faces.py wrote, they always are a variant's.
 
     Returns: list of (set, stem without the variant's number).
     """
     faces, families = [], {}
-    for annotation in annotations:
-        group, _, stem = annotation.name.partition("#")[0].rpartition("/")
+    names = [photo_name(annotation).rpartition("/") for annotation in annotations]
+    with_variants = {
+        group for (group, *_), each in zip(names, annotations, strict=True) if FORMATS[each.format].variants
+    }
+    for group, _, stem in names:
+        if is_turned := group in with_variants and group.endswith("_turned"):
+            stem = TURNED.sub("", stem)
         stem = stem.removesuffix("_mirror")  # as dlib names them
-        family = VARIANT.sub("", stem) if FORMATS[annotation.format].variants else stem
+        family = VARIANT.sub("", stem) if group in with_variants and not is_turned else stem
         faces.append((group, stem, family))
         families.setdefault(group, set()).add(family)
     numbered = {(group, family) for group, stem, family in faces if len(stem) > len(family) + len("_00")}
     numbered |= {(group, *only) for group, only in families.items() if len(only) == 1}
     return [(MADE_OF.sub("", group), stem if (group, family) in numbered else family) for group, stem, family in faces]
+
+
+def photo_name(annotation):
+    """The name of an Annotation's photo: its own, without the #1, #2, ... of a further face."""
+    name, photo = annotation.name, annotation.photo
+    return name if name.endswith((f"/{photo.stem}", f"/{photo.name}")) else name.rpartition("#")[0]
 
 
 def _hash(text):
@@ -229,7 +243,7 @@ def _hash(text):
 
 
 def read_labels(annotation):
-    """Reads a face's photo and points, in the same pixels: upright ones for a Row's `upright`, else as they are stored.
+    """Reads a face's photo and points, in the same pixels: upright ones, or as they are stored, see Row.
 
     Returns: (photo uint8 [H, W, 3], BGR; the bytes of a picture file that holds these pixels as stored; dict of a
         landmark type to float64 [68, 2], x and y in them, NaN for a point without a label).
@@ -237,18 +251,26 @@ def read_labels(annotation):
     """
     source = source_of(annotation)
     try:
-        known, row = read_points(annotation), annotation.points
+        known = read_points(annotation)
         source = annotation.photo
-        photo, data = read_picture(source, stored=not row.upright)
-        height, width = photo.shape[:2]
-        if any(said not in (None, size) for said, size in zip(row.size, (width, height), strict=True)):
-            said = "x".join(f"{side:g}" if side else "?" for side in row.size)
-            raise UserError(f"{width}x{height} pixels, but {source_of(annotation)} says {said}")
-        if row.upright and not np.array_equal(photo, decode_picture(data, stored=True)):
+        photo, data, upright = _read_photo(annotation)
+        if upright and not np.array_equal(photo, decode_picture(data, stored=True)):
             data = _to_jpeg(photo)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     return photo, data, known
+
+
+def _read_photo(annotation):
+    """The photo in whose pixels the points of a face are: (uint8 [H, W, 3], BGR; its file's bytes; whether upright)."""
+    row, sizes = annotation.points, []
+    for upright in row.upright, not row.upright:
+        photo, data = read_picture(annotation.photo, stored=not upright)
+        sizes.append(photo.shape[1::-1])
+        if all(said in (None, size) for said, size in zip(row.size, sizes[-1], strict=True)):
+            return photo, data, upright
+    (width, height), said = sizes[0], "x".join(f"{side:g}" if side else "?" for side in row.size)
+    raise UserError(f"{width}x{height} pixels, but {source_of(annotation)} says {said}")
 
 
 def _find_turn(path):

@@ -191,12 +191,13 @@ def _remove_torn(models):
 
 
 def keep_run(models, run, fixed):
-    """Writes run.json, a dict of every choice, into a folder; if a run is there already, compares with that first.
+    """Writes run.json, a dict of every choice, into a folder; if a run was saved there, compares with that first.
 
     Raises UserError, before anything is written, if a value whose name is in `fixed` differs.
     """
     path = Path(models) / RUN
-    before = _read_json(path) if path.exists() else run
+    is_saved = any(_prefixes(path.parent, name) for name in STATES)
+    before = _read_json(path) if is_saved and path.exists() else run
     for name, value in run.items():
         was = before.get(name, value)
         if was == value:

@@ -53,6 +53,10 @@ PROTOCOL = (
     f" shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES} draws a face."
 )
 
+# Rows of the table, which no set may take.
+ROWS = {"all", *(f"yaw {low}-{high}" for low, high in YAW_BINS), "yaws", "eyes closed", "mouth open", *PARTS, "shaken"}
+ROWS |= {"detected", "true crops", "eye_open", "mouth_open"}
+
 # The faces that predictions are compared with. names: list of <SET>/<stem>; points: float64 [N, 68, 2] in pixels of the
 # photo, NaN for a point without a label; boxes: int64 [N, 4] of the crops, x_min y_min x_max y_max; yaws: float64 [N],
 # degrees, 0 or more; numbers: list of int, the position of each among the faces read.
@@ -154,9 +158,10 @@ def _gather(numbers, faces):
     return GroundTruth([face.name for face in faces], points, boxes, np.array(yaws), [*numbers])
 
 
-def detect_points(find_faces, truth, annotations):
+def detect_points(find_faces, truth, annotations, landmark_type):
     """Finds the faces of a GroundTruth, whose Annotations are given, in their whole photos with a FaceFinder.
 
+    landmark_type: that of the GroundTruth, one of LANDMARK_TYPES, whose crops its boxes are.
     Returns: (points float64 [N, 68, 2] in the same pixels as truth.points, NaN where no face overlaps the true crop;
         seconds of each photo, float [N]).
     """
@@ -172,7 +177,8 @@ def detect_points(find_faces, truth, annotations):
             found = find_faces(photo)
         seconds.append(time.perf_counter() - began)
         for i, annotation in some:
-            true = next(iter(read_points(annotation).values()))
+            known = read_points(annotation)
+            true = known.get(landmark_type, next(iter(known.values())))
             best = match_box(bounds(true), [bounds(face.points) for face in found])
             if best is not None:
                 points[i] = to_photo(to_crop(found[best].points, find_crop(true)), truth.boxes[i])
@@ -198,7 +204,7 @@ def measure_groups(prediction, truth):
     """
     groups = {"all": np.ones(len(truth.names), bool)}
     sets = np.array([name.partition("/")[0] for name in truth.names])
-    groups |= {name: sets == name for name in sorted(set(sets))}
+    groups |= {f"set {name}" if name in ROWS else name: sets == name for name in sorted(set(sets))}
     by_yaw = _bin_yaws(truth)
     lids, lips = measure_gaps(truth.points)
     groups |= by_yaw | {"eyes closed": lids < CLOSED, "mouth open": lips > OPEN}

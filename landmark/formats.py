@@ -6,7 +6,8 @@ import io
 import json
 import os
 import re
-from collections import namedtuple
+import sys
+from collections import Counter, namedtuple
 from pathlib import Path
 from xml.etree.ElementTree import TreeBuilder
 from xml.parsers import expat
@@ -27,7 +28,7 @@ PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"
 WFLW_68 = [*range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60)]
 WFLW_68 += [60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73, 75, *range(76, 96)]
 POINT_COLUMNS = [f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy"]  # of points.csv
-TEST_PB_COLUMNS = {"face", "yaw", "pitch", "roll", "score", "spread0", "width", "height"}  # that test_pb.py adds
+TEST_PB_COLUMNS = {"yaw", "pitch", "roll", "score", "spread0"}  # some of those that only test_pb.py writes
 
 # One labelled face. points: the Row that its points are read from; photo: Path; format: a name in FORMATS; name:
 # <SET>/<stem>, with #1, #2, ... for further faces of a photo; "" until all faces are known.
@@ -35,7 +36,8 @@ Annotation = namedtuple("Annotation", "points photo format name", defaults=[""])
 
 # Where the points of a face are written down. path: of the file. In a file that lists many faces, line: from 1;
 # numbers: list of str, x and y of its points; size: (width, height) of the picture that they are in, numbers or None
-# each. upright: whether they are in the picture turned upright by its EXIF orientation, not in stored pixels.
+# each. upright: whether they are in the picture turned upright by its EXIF orientation, not in stored pixels, where the
+# size fits both.
 Row = namedtuple("Row", "path line numbers size upright", defaults=[None, None, (None, None), False])
 
 # find: function of a Folder that yields (Row, photo) of each face; read: function of a Row that returns a dict of a
@@ -54,7 +56,7 @@ class Folder:
 
     def __init__(self, path):
         self.path, self.files, self.written, self.labelled, seen = Path(path), [], set(), set(), set()
-        for place, folders, names in os.walk(path, followlinks=True):
+        for place, folders, names in os.walk(path, followlinks=True, onerror=_report):
             real = os.path.realpath(place)
             folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
             if real not in seen:
@@ -79,8 +81,7 @@ class Folder:
         """dict of each end of each picture's path, from its name on, to the picture; None where there are several."""
         found = {}
         for path in self.pictures:
-            parts = path.relative_to(self.path).parts
-            for end in ("/".join(parts[i:]) for i in range(len(parts))):
+            for end in _ends(path.relative_to(self.path).as_posix()):
                 found[end] = None if end in found else path
         return found
 
@@ -88,17 +89,34 @@ class Folder:
         """The Path of the photo beside the file of its points."""
         return self._by_stem.get((path.parent, path.stem), path.with_suffix(".jpg"))
 
-    def photo(self, name, source):
-        """The Path of the photo that the file `source` calls by a name: from there, or anywhere in the folder.
+    def photos(self, names):
+        """The Path of each photo that lists of faces name: dict of (Path of the list, name) to it.
 
-        It never leaves the folder: of a name that leads outside, only the end is looked for, inside the folder.
+        A name is a path from its list. If there is no such file, the photo is the picture whose path ends as the name
+        does, if no other picture and no other name ends so: the lists of a data set name photos that its other parts
+        have too, and some of the parts may not be there. No photo is outside the folder.
         """
-        parts = Path(name.replace("\\", "/").replace("\0", "")).parts
-        direct = Path(os.path.normpath(source.parent.joinpath(*parts)))
-        if direct.is_relative_to(self.path) and os.path.exists(direct) and direct not in self.written:
-            return direct
-        parts = [part for part in parts if part not in ("/", "..")] or ["nameless"]
-        return self._by_name.get("/".join(parts)) or self._by_name.get(parts[-1]) or source.parent.joinpath(*parts)
+        photos, paths = {}, {name: name.replace("\\", "/").replace("\0", "") for _, name in names}
+        inside = {name: [part for part in Path(path).parts if part not in ("/", "..")] for name, path in paths.items()}
+        inside = {name: "/".join(parts or ["nameless"]) for name, parts in inside.items()}
+        ends = Counter(end for path in {*inside.values()} for end in _ends(path))
+        for source, name in names:
+            photo = Path(os.path.normpath(source.parent / paths[name]))
+            if not (photo.is_relative_to(self.path) and os.path.exists(photo) and photo not in self.written):
+                found = (self._by_name.get(end) for end in _ends(inside[name]) if ends[end] == 1)
+                photo = next(filter(None, found), source.parent / inside[name])
+            photos[source, name] = photo
+        return photos
+
+
+def _report(error):
+    print(f"cannot read {error.filename}: {error.strerror}; left out", file=sys.stderr)
+
+
+def _ends(path):
+    """The ends of a path, a str, from all of it to its name alone: list of str."""
+    parts = path.split("/")
+    return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
 def find_annotated(folder):
@@ -145,9 +163,11 @@ def read_points(annotation):
 
 
 def source_of(annotation):
-    """Where the points of a face are written down, for a message: a file, with the line where it lists many."""
+    """Where the points of a face are written down, for a message: a file; of a list also the line, or the photo."""
     row = annotation.points
-    return f"{row.path}, line {row.line}" if row.line else str(row.path)
+    if row.line:
+        return f"{row.path}, line {row.line}"
+    return f"{row.path}, {annotation.photo.name}" if row.numbers else str(row.path)
 
 
 def rank_of(annotation):
@@ -212,6 +232,17 @@ def _read_pts(row):
 # Lists of faces
 
 
+def _with_photos(find):
+    """Makes the `find` of a Format of a function of a Folder that yields (Row, name of its photo) of each face."""
+
+    def find_with_photos(folder):
+        faces = [*find(folder)]
+        photos = folder.photos({(row.path, name) for row, name in faces})
+        return [(row, photos[row.path, name]) for row, name in faces]
+
+    return find_with_photos
+
+
 def _read_row(count, chosen, row):
     """The chosen ones of the `count` points of a Row."""
     points = _to_numbers(row.numbers)
@@ -240,20 +271,24 @@ def _read_text(path):
     return data.decode("utf-8-sig", "surrogateescape")
 
 
+@_with_photos
 def _find_wflw(folder):
     for path in folder.matching(r"list_98pt_.*\.txt"):
         for line, text in enumerate(_read_text(path).splitlines(), 1):
-            if words := text.split():
-                yield Row(path, line, words[:196]), folder.photo(words[-1], path)
+            if words := text.split(maxsplit=196):
+                name = re.sub(r"^(\d+\s+){10}", "", words[-1])  # the face's box and attributes, in some of the lists
+                yield Row(path, line, words[:196]), name.strip()
 
 
+@_with_photos
 def _find_xml(folder):
     for path in folder.matching(r".*\.xml"):
         for image in _parse_xml(path).iter("image"):
-            photo = folder.photo(image.get("file", image.get("name", "")), path)
+            is_cvat = "name" in image.keys()  # which shows photos upright, as imglab does not
             for group in image.iter():
                 for parts in _from_xml(group):
-                    yield Row(path, group.get("line"), _in_order(parts), _size_of(image)), photo
+                    row = Row(path, group.get("line"), _in_order(parts), _size_of(image), is_cvat)
+                    yield row, image.get("file", image.get("name", ""))
 
 
 def _parse_xml(path):
@@ -276,16 +311,24 @@ def _parse_xml(path):
 
 def _from_xml(group):
     """The faces right below an Element, each a dict for _in_order: of dlib and imglab (<box> of <part name x y>), or of
-    CVAT (<points points="x,y;...">, or a <skeleton> of <points label="0">)."""
-    numbered = {part.get("name", ""): [part.get("x"), part.get("y")] for part in group.findall("part")}
-    faces = [numbered]
+    CVAT (<points points="x,y;...">, or a <skeleton> or the points of one group_id, of <points label="0">)."""
+    faces, groups = [], {}
+    for part in group.findall("part"):
+        _add(groups, None, part.get("name", ""), [part.get("x"), part.get("y")])
     for points in group.findall("points"):
         places = [place.split(",") for place in points.get("points", "").split(";")]
         if len(places) > 1:
             faces.append(dict(enumerate(places)))
         else:
-            numbered[points.get("label", "")] = places[0] if points.get("outside", "0") == "0" else MISSING
-    return filter(None, faces)
+            place = places[0] if points.get("outside", "0") == "0" else MISSING
+            _add(groups, points.get("group_id"), points.get("label", ""), place)
+    return [*groups.values(), *faces]
+
+
+def _add(groups, key, name, place):
+    """Adds a point to one of the dicts for _in_order in `groups`; a second one of a name, so that it is refused."""
+    parts = groups.setdefault(key, {})
+    parts[name + "+" * (name in parts)] = place
 
 
 def _in_order(parts):
@@ -312,6 +355,7 @@ def _size_of(values):
     return tuple(sizes)
 
 
+@_with_photos
 def _find_csv(folder):
     for path in folder.matching(r".*\.(csv|tsv|txt)"):
         lines = [*_read_text(path).splitlines(), ""]
@@ -335,11 +379,12 @@ def _find_csv(folder):
                 words = [(row[name] or "").strip().replace(",", ".") for name in POINT_COLUMNS]
                 if any(words) and not row.get("seconds"):  # else a picture without a face, or a frame of a video
                     found = Row(path, line, [word or "nan" for word in words], _size_of(row), upright)
-                    yield found, folder.photo(row["picture"] or "", path)
+                    yield found, row["picture"] or ""
         except csv.Error as error:
             raise UserError(f"{path}, line {rows.line_num + first}: {error}") from None
 
 
+@_with_photos
 def _find_json(folder):
     for path in folder.matching(r".*\.json"):
         text = _read_text(path)
@@ -353,12 +398,12 @@ def _find_json(folder):
             faces = [*_from_coco(content), *_from_labelme(content)] if isinstance(content, dict) else []
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             raise UserError(f"{path}: not the JSON of COCO or labelme: {error!r}") from None
-        for name, parts, size in faces:
-            yield Row(path, 1, _in_order(parts), size), folder.photo(name, path)
+        for name, parts, size, upright in faces:
+            yield Row(path, None, _in_order(parts), size, upright), name
 
 
 def _from_coco(content):
-    """Yields (photo's name, dict for _in_order, size) of COCO keypoints: x, y, and v, 0 for a point without a label."""
+    """Yields (photo's name, dict for _in_order, size, upright) of COCO keypoints: x, y, and v, 0 if not labelled."""
     annotations = content.get("annotations") if content.get("images") else None
     faces = [face for face in annotations or () if len(face.get("keypoints") or ()) == 3 * LANDMARKS]
     images = {image["id"]: image for image in content["images"]} if annotations else {}
@@ -366,12 +411,12 @@ def _from_coco(content):
         x, y, labelled = (face["keypoints"][i::3] for i in range(3))
         places = [place if seen else MISSING for *place, seen in zip(x, y, labelled, strict=True)]
         image = images[face["image_id"]]
-        yield image["file_name"], dict(enumerate(places)), _size_of(image)
+        yield image["file_name"], dict(enumerate(places)), _size_of(image), False
 
 
 def _from_labelme(content):
-    """Yields (photo's name, dict for _in_order, size) of labelme: a shape of 68 points, or the numbered points of one
-    group_id."""
+    """Yields (photo's name, dict for _in_order, size, upright) of labelme, which shows photos upright: a shape of 68
+    points, or the numbered points of one group_id."""
     if not {"shapes", "imagePath"} <= content.keys():
         return
     size = _size_of({"width": content.get("imageWidth"), "height": content.get("imageHeight")})
@@ -379,13 +424,12 @@ def _from_labelme(content):
     for shape in content["shapes"]:
         points, label = shape["points"], str(shape.get("label"))
         if len(points) == LANDMARKS:
-            yield content["imagePath"], dict(enumerate(points)), size
+            yield content["imagePath"], dict(enumerate(points)), size, True
         elif len(points) == 1:
-            parts = groups.setdefault(shape.get("group_id"), {})
-            parts[label + "+" * (label in parts)] = points[0]
+            _add(groups, shape.get("group_id"), label, points[0])
     for parts in groups.values():
         if len(parts) >= MIN_POINTS:
-            yield content["imagePath"], parts, size
+            yield content["imagePath"], parts, size, True
 
 
 FITS = functools.partial(_find_fits, "pt3d_68"), functools.partial(_find_fits, "pt2d")

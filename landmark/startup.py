@@ -3,6 +3,8 @@
 import logging
 import os
 
+import cv2
+
 from landmark.cli import CORES, silenced
 
 SETTINGS = {
@@ -14,6 +16,7 @@ SETTINGS = {
 for name, value in SETTINGS.items():
     os.environ.setdefault(name, value)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # no deprecation warnings about TensorFlow 1
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a script says itself which file is wrong
 
 with silenced():  # as it is imported, TensorFlow logs before it reads any setting
     import tensorflow.compat.v1 as tf

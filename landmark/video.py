@@ -28,6 +28,7 @@ class Video:
 
     rate: float, frames a second.
     length: number of frames, None where it is not known.
+    is_interrupted: whether Ctrl-C ended it; is_stopped: whether that or whoever reads it did.
     seconds: float, when the frame that was read last is shown, from the first one on: by the times in the file; of a
         camera, by the clock.
     """
@@ -43,14 +44,14 @@ class Video:
         self.has_times = self.is_camera or len(set(times)) > 1
         self.rate = _find_rate(self.capture.get(cv2.CAP_PROP_FPS), times)
         self.length = max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
-        self.seconds, self.is_stopped = 0.0, False
+        self.seconds, self.is_stopped, self.is_interrupted = 0.0, False, False
 
     def is_cut(self, count):
         """Whether fewer frames came than the file says, by more than containers are off; count: of those that came."""
         return not self.is_stopped and not self.is_camera and count < 0.98 * (self.length or 0) - 1
 
     def _stop(self, *_):
-        self.is_stopped = True
+        self.is_stopped = self.is_interrupted = True
 
     def __iter__(self):
         last, before = None, signal.signal(signal.SIGINT, self._stop)  # not in the midst of a frame

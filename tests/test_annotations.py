@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ REAL = REPO / "../shared/300W_LP"
 def test_one_face_in_ten_is_for_testing_in_any_order():
     stems = [f"{group}/LFPW_image_train_{i:04}" for i in range(200) for group in ("LFPW", "LFPW_Flip")]
     faces = [
-        Annotation(name=f"{stem}_{variant}", points=None, photo=None, format="300W_LP")
+        Annotation(name=f"{stem}_{variant}", points=None, photo=Path(f"{stem}_{variant}.jpg"), format="300W_LP")
         for stem in stems
         for variant in range(3)
     ]

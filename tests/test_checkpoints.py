@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -45,6 +46,21 @@ def test_a_resumed_run_keeps_its_recipe_and_may_have_other_steps(records, begun,
     assert json.loads((begun / "run.json").read_text()) == written | {"steps": 3}
 
 
+def test_a_run_that_saved_nothing_may_begin_anew_with_other_choices(begun, records, tmp_path):
+    (tmp_path / "new").mkdir()
+    shutil.copy(begun / "run.json", tmp_path / "new")
+    call("train", "--data", records, "--models", tmp_path / "new", *BRIEF, 1, "--recipe", "original")
+    assert json.loads((tmp_path / "new/run.json").read_text())["recipe"] == "original"
+
+
+def test_other_records_are_said_when_a_run_continues(begun, records, tmp_path, capsys):
+    others = shutil.copytree(records, tmp_path / "others")
+    manifest = json.loads((others / "records.json").read_text())
+    (others / "records.json").write_text(json.dumps(manifest | {"fingerprint": "0" * 32}))
+    call("train", "--data", others, "--models", begun, *BRIEF, 3)
+    assert f"list {manifest['fingerprint']} in {begun} and is" in capsys.readouterr().out
+
+
 # The run.json of the version before the names in FORMER_NAMES were changed.
 FORMER_RUN = """{
   "recipe": "default", "network": "original", "label": "pts_2d", "loss": "l1", "heat_share": 0.05,
@@ -61,7 +77,8 @@ def test_a_run_of_an_earlier_version_continues(records, begun, says, capsys):
     (begun / "run.json").write_text(FORMER_RUN.replace('"turn": 12', '"turn": 20'))
     assert "rotation_std 20, not 12" in says(*same)
     (begun / "run.json").write_text(FORMER_RUN)
-    assert read_run(begun / "model.ckpt-2") | {"gap_loss_weight": 0} == written  # a choice that did not exist yet
+    since = {name: written[name] for name in ("gap_loss_weight", "records")}  # which did not exist yet
+    assert read_run(begun / "model.ckpt-2") | since == written
     capsys.readouterr()
     call(*same)
     said = capsys.readouterr().out

@@ -61,5 +61,7 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(photos, tmp_path, sa
     assert f"{tmp_path / 'mine'} exists" in says(*command, tmp_path / "mine")
     assert f"{photos} exists" in says(*command, photos)
     assert "none of 5 pictures" in says(*command, tmp_path / "out", "--spread", 1e-6)
-    assert "none of 0 pictures" in says("close_eyes", "--data", tmp_path / "none", "--out", tmp_path / "out")
+    none = tmp_path / "none"
+    assert f"no folder {none}" in says("close_eyes", "--data", none, "--out", tmp_path / "out")
+    assert "none of 0 pictures" in says("close_eyes", "--data", tmp_path / "mine", "--out", tmp_path / "out")
     assert names_in(tmp_path) == {"photos", "mine"} and names_in(tmp_path / "mine") == {"notes.txt"}

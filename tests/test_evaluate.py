@@ -21,13 +21,16 @@ from landmark.evaluation import (
     GroundTruth,
     Prediction,
     compare_openings,
+    detect_points,
     measure_gaps,
     measure_groups,
     measure_poses,
     predict_faces,
     shake_box,
 )
+from landmark.formats import read_points
 from landmark.graphs import landmark_type_of, load_graph
+from landmark.inference import Face
 from landmark.points import LANDMARK_TYPES, nme, turn_back
 from landmark.pose import MEAN_HEAD, estimate_pose, estimate_tilt, read_pose, read_yaw
 from landmark.records import read_records as read_faces_of_records
@@ -208,6 +211,26 @@ def test_no_face_to_measure_is_one_line(tmp_path, says):
     assert f"cannot read {missing}" in says("evaluate", "--records", missing)
 
 
+def test_outputs_that_cannot_be_written_are_said_before_the_work(small_set, tmp_path, capsys, says):
+    (tmp_path / "file").touch()
+    same = ["evaluate", "--pb", REPO / "models/landmark_3d.pb", "--data", small_set, "--points", "3d"]
+    assert str(tmp_path / "file") in says(*same, "--output", tmp_path / "file")
+    assert str(tmp_path / "none.onnx") in says(*same, "--detect", "--detector", tmp_path / "none.onnx")
+    assert "faces in" not in capsys.readouterr().out
+
+
+def test_detected_3d_points_are_those_of_the_3d_crops(sample):
+    """A face that is found exactly has no error, also where the two jaws give two crops."""
+    annotations, faces = read_folder(sample, "pts_3d")
+    truth = truth_of(faces)
+    (i,) = np.argsort(-truth.yaws)[:1]
+    truth = truth_of([faces[i]])
+    points = read_points(annotations[i])["pts_3d"]
+    found = Face(0, None, points, None, 1, None, 0)
+    detected, _ = detect_points(lambda photo: [found], truth, [annotations[i]], "pts_3d")
+    np.testing.assert_allclose(detected, truth.points, atol=0.01)
+
+
 def test_groups_by_yaw_and_expression_hold_the_faces_they_say(make):
     rng = np.random.default_rng(0)
     points = np.tile(make.points(0), [60, 1, 1]) + rng.normal(0, 0.1, [60, 68, 2])
@@ -240,6 +263,10 @@ def test_groups_by_yaw_and_expression_hold_the_faces_they_say(make):
     assert results["yaws"]["nme_box"] == pytest.approx(errors.box.mean())
     assert results["all"]["nme_mean"] == pytest.approx(np.delete(errors.inter_ocular, 3).mean())
     np.testing.assert_allclose(errors.box[-10:], errors.inner[-10:])  # points without a label do not count
+    named = truth._replace(names=[f"{'all' if i < 50 else 'eyes'}/{i}" for i in range(60)])
+    again = measure_groups(Prediction(predicted, errors, errors, []), named)
+    assert again["all"]["faces"] == 60 and again["set all"]["faces"] == 50
+    assert again["eyes"]["faces"] == 60 and again["set eyes"]["faces"] == 10
 
 
 def test_eyes_and_mouths_are_told_apart_by_how_far_they_are_open(make):

@@ -3,6 +3,7 @@
 import importlib
 import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 from conftest import call
 from labelled import WRITERS, csv_text, head, is_labelled, photo, read_all, write, write_csv, write_mat, write_pts
 
-from landmark.annotations import find_annotations
+from landmark.annotations import find_annotations, identity_keys, photo_name
 from landmark.errors import UserError
+from landmark.formats import Annotation
 from landmark.outputs import Outputs
 from landmark.points import crop_box
 from landmark.records import read_manifest
+from turn_faces import find_photos
 
 SIDE_BY_SIDE = {  # two lists of one photo: the file and format of each
     "points.csv, points_old.csv": (("points.csv", "csv"), ("points_old.csv", "csv")),
@@ -191,6 +194,12 @@ def test_a_folder_given_twice_is_one_folder(given, tmp_path):
     assert len(photos_used(*given(tmp_path))) == 3
 
 
+def test_a_hidden_folder_is_taken_if_it_is_given_by_name(tmp_path):
+    labelled(tmp_path / "all/sub")
+    labelled(tmp_path / "all/.own/more", "c")
+    assert len(photos_used(tmp_path / "all", tmp_path / "all/.own")) == 3
+
+
 def test_folders_that_are_links_are_followed_each_real_folder_once(tmp_path):
     labelled(tmp_path / "far/away")
     labelled(tmp_path / "here", "c")
@@ -273,7 +282,62 @@ def test_records_beside_those_of_other_shards_are_refused(first, second, thirty,
     assert sorted(os.listdir(tmp_path / "out")) == before
 
 
+def test_a_photo_that_is_reached_by_a_link_of_another_name_is_one_photo(tmp_path):
+    photo(tmp_path / "all/a.jpg")
+    write_pts(tmp_path / "all/a.pts", {"a.jpg": [head()]})
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best/chosen.jpg").symlink_to("../all/a.jpg")
+    write_pts(tmp_path / "best/chosen.pts", {"chosen.jpg": [head()]})
+    assert len(find_annotations([tmp_path / "all", tmp_path / "best"])) == 1
+
+
 # Names
+
+
+def test_names_in_wflws_lists_may_have_spaces_and_no_attributes(tmp_path):
+    names = "my a.jpg", "a.jpg", "1 b.jpg"
+    for i, name in enumerate(names):
+        photo(tmp_path / name, i)
+    write(tmp_path, "wflw", {name: [head(i)] for i, name in enumerate(names)})
+    (path,) = tmp_path.glob("*.txt")
+    for text in path.read_text(), path.read_text().replace(" 1 2 3 4 0 0 0 0 0 0 ", " "):
+        path.write_text(text)
+        faces, wrong = read_all(tmp_path)
+        assert not wrong and len(faces) == len(names)
+        assert all(is_labelled(faces[f"{tmp_path.name}/{name[:-4]}"], head(i)) for i, name in enumerate(names))
+
+
+def test_a_hash_in_a_folders_name_does_not_join_its_faces(tmp_path):
+    for i in range(6):
+        photo(tmp_path / f"set #2/{i:04}.jpg", i)
+    write_csv(tmp_path / "set #2/points.csv", {f"{i:04}.jpg": [head(i), head(i) + [40, 0]] for i in range(6)})
+    annotations = find_annotations([tmp_path / "set #2"])
+    assert len(annotations) == 12 and len({*identity_keys(annotations)}) == 6
+    assert {photo_name(each) for each in annotations} == {f"set #2/{i:04}" for i in range(6)}
+
+
+TURNED_SETS = {  # photos, by format, whose turned variants have other names than those of 300W_LP
+    "a folder a person": ("pts", [f"Person_{i:02}/Person_{i:02}_0001.jpg" for i in range(4)]),
+    "names that end in a number": ("xml", ["two/8190_0.jpg", "two/8190_2.jpg", "two/8191.jpg"]),
+    "mirrors": ("300W_LP", [f"{group}/x_{i}_1_0.jpg" for group in ("SET", "SET_Flip") for i in range(3)]),
+}
+
+
+@pytest.mark.parametrize("form, names", TURNED_SETS.values(), ids=TURNED_SETS)
+def test_turned_variants_stay_with_their_photo(form, names, tmp_path):
+    for name in names:
+        path = photo(tmp_path / name, 1, 450, 450)
+        faces = [head() * 3 + [45, 0], *([head() + [300, 0]] if form == "xml" else [])]
+        WRITERS[form][1](path.parent / f"{path.stem}.{form}", {path.name: faces})
+    photos = find_annotations([tmp_path])
+    turned = []
+    for group, face, annotation in find_photos([tmp_path]):
+        names = [f"{group}/{face}_{k}" for k in (1, 2, 12)]
+        turned += [(annotation, Annotation(None, Path(f"{name}.jpg"), "300W_LP", name)) for name in names]
+    assert len(turned) == 3 * len(photos)
+    keys = identity_keys(photos + [variant for _, variant in turned])
+    expected = {photo.name: key for photo, key in zip(photos, keys, strict=False)}
+    assert keys[len(photos) :] == [expected[annotation.name] for annotation, _ in turned]
 
 
 def test_pictures_of_equal_names_are_all_turned(tmp_path, run):

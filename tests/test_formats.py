@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -257,6 +258,10 @@ def test_the_68_of_the_98_points_keep_their_sides_in_the_mirror():
     assert [mirror_98[i] for i in WFLW_68] == [WFLW_68[i] for i in MIRROR]
 
 
+def named(name, form):
+    return Annotation(name=name, points=None, photo=Path(f"{name}.jpg"), format=form)
+
+
 @pytest.mark.parametrize(
     "stems, variants, faces",  # whether the format has variants; how many faces the stems are
     [
@@ -272,22 +277,14 @@ def test_the_68_of_the_98_points_keep_their_sides_in_the_mirror():
 )
 def test_a_number_in_a_name_is_a_variants_only_if_the_set_has_variants(stems, variants, faces):
     form = next(name for name, row in FORMATS.items() if row.variants is variants)
-    theirs = [
-        Annotation(name=f"AFW/AFW_{i}_1_{v}", points=None, photo=None, format="300W_LP")
-        for i in range(40)
-        for v in range(2)
-    ]
-    mine = [Annotation(name=f"MINE/{stem}", points=None, photo=None, format=form) for stem in stems]
+    theirs = [named(f"AFW/AFW_{i}_1_{v}", "300W_LP") for i in range(40) for v in range(2)]
+    mine = [named(f"MINE/{stem}", form) for stem in stems]
     is_test = split_faces(mine)
     assert sum(is_test) / len(is_test) == round(max(1, 0.1 * faces)) / faces
-    mirrored = [Annotation(name=f"MINE_Flip/{stem}", points=None, photo=None, format=form) for stem in stems]
+    mirrored = [named(f"MINE_Flip/{stem}", form) for stem in stems]
     assert split_faces(mine + mirrored) == is_test + is_test
     if len(stems) == faces:
-        turned = [
-            Annotation(name=f"MINE_turned/{stem}_{v}", points=None, photo=None, format="300W_LP")
-            for v in range(3)
-            for stem in stems
-        ]
+        turned = [named(f"MINE_turned/{stem}_{v}", "300W_LP") for v in range(3) for stem in stems]
         assert split_faces(mine + turned) == 4 * is_test
     held_out = split_faces(theirs + mine)
     assert 0 < sum(held_out) < 0.3 * len(held_out)
@@ -331,6 +328,34 @@ def test_a_photo_is_found_by_the_end_of_its_name_if_only_one_has_it(tmp_path, ma
         assert annotation.photo.exists() == bool(found)
         if found:
             assert annotation.photo == (tmp_path / "images" / found).resolve()
+
+
+@pytest.mark.parametrize("lists", [["faces.xml"], ["train.xml", "test.xml"]])
+def test_a_name_does_not_take_the_photo_of_another_name(lists, tmp_path, make):
+    """300-W's parts number their photos alike; here one part was not downloaded."""
+    (tmp_path / "lfpw/testset").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "lfpw/testset/1.jpg"), make.photo(0))
+    faces = {name: np.round(make.points(i)) for i, name in enumerate(("lfpw/trainset/1.jpg", "lfpw/testset/1.jpg"))}
+    texts = [WRITERS["dlib or CVAT XML"](tmp_path, {"x": points})[1].read_text() for points in faces.values()]
+    (tmp_path / "faces.xml").unlink()
+    texts = [text.replace("SET/x.jpg", name) for text, name in zip(texts, faces, strict=True)]
+    if len(lists) == 1:
+        texts = [texts[0].replace("</images></dataset>", "") + texts[1].partition("<images>")[2]]
+    for path, text in zip(lists, texts, strict=True):
+        (tmp_path / path).write_text(text)
+    found = {annotation.photo: annotation for annotation in find_annotations([tmp_path])}
+    assert {path.relative_to(tmp_path.resolve()).as_posix() for path in found} == {*faces}
+    (there,) = (annotation for path, annotation in found.items() if path.exists())
+    np.testing.assert_allclose(read_points(there)["pts_2d"], faces["lfpw/testset/1.jpg"])
+
+
+def test_a_face_that_coco_lacks_points_of_is_named_by_its_photo(tmp_path, make):
+    faces, path = write_set(tmp_path, "COCO or labelme JSON", make)
+    content = json.loads(path.read_text())
+    content["annotations"][2]["keypoints"] = [7, 9, 0] * 58 + content["annotations"][2]["keypoints"][174:]
+    path.write_text(json.dumps(content))
+    wrong = [face for face in read_faces(find_annotations([tmp_path])) if isinstance(face, str)]
+    assert wrong == [f"{path.resolve()}, {[*faces][2]}.jpg: pts_2d has 10 points, fewer than 20"]
 
 
 def test_a_set_of_the_other_landmark_type_has_no_labels_at_the_jaw(tmp_path, make):

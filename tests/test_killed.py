@@ -3,6 +3,7 @@
 `python tests/kill.py` stops each script at many moments.
 """
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,15 @@ def test_a_signal_during_the_work_is_one_line(script, number, paths, tmp_path):
     process = kill.start(script, paths)
     wait(process, lambda: begun(script, paths["out"]))
     kill.check_left(paths["out"], number, *kill.stop(process, number))
+
+
+def test_ctrl_c_ends_all_videos_and_keeps_what_the_first_one_has(paths, tmp_path):
+    second = shutil.copy(paths["clip"], tmp_path / "second.avi")
+    process = kill.start("test_pb.py --video", {"clip": f"{paths['clip']} {second}", "out": tmp_path / "out"})
+    wait(process, lambda: begun("test_pb.py --video", tmp_path / "out"))
+    assert kill.stop(process, signal.SIGINT)[0] == 0
+    kill.check_files(tmp_path / "out")
+    assert names_in(tmp_path / "out") == {"a.mp4", "a.csv", "a.json"}
 
 
 def test_a_signal_waits_for_the_end_of_a_save(tmp_path):

@@ -151,6 +151,66 @@ def test_a_size_that_a_spreadsheet_wrote_in_its_own_way_is_a_size(size, tmp_path
     assert len(faces) == 1 and not wrong
 
 
+@pytest.mark.parametrize("orientation", TO_STORED)
+@pytest.mark.parametrize("name", ["labelme", "labelme points", "cvat", "skeleton"])
+def test_programs_that_show_photos_upright_write_upright_points(name, orientation, tmp_path):
+    upright = upright_photo(tmp_path)
+    stored_photo(tmp_path / "a.jpg", upright, orientation)
+    file, writer = RESIZED[name]
+    writer(tmp_path / file, {"a.jpg": [head()]})
+    faces, wrong = read_all(tmp_path)
+    assert not wrong
+    check_record(*faces.values(), upright, head(), 4)
+
+
+@pytest.mark.parametrize("name", RESIZED)
+def test_a_size_that_fits_one_way_only_tells_in_which_pixels_points_are(name, tmp_path):
+    """Photos on their side, of which some are labelled as they are stored and some as they are seen."""
+    upright, (file, writer) = upright_photo(tmp_path), RESIZED[name]
+    for folder in "seen", "stored":
+        stored_photo(tmp_path / folder / "a.jpg", upright, 6)
+    stored = np.stack(TO_STORED[6][1](*head().T), 1)
+    writer(tmp_path / "seen" / file, {"a.jpg": [head()]})
+    size = {"width": HEIGHT, "height": WIDTH}
+    if file == "points.csv":
+        write_csv(tmp_path / "stored" / file, {"a.jpg": [stored]}, more=size)
+    else:
+        writer(tmp_path / "stored" / file, {"a.jpg": [stored]}, **size)
+    faces, wrong = read_all(tmp_path)
+    assert not wrong
+    check_record(faces["seen/a"], upright, head(), 4)
+    pixels = cv2.imread(str(tmp_path / "stored/a.jpg"), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    check_record(faces["stored/a"], pixels, stored, 4)
+
+
+def test_a_column_that_anyone_may_add_does_not_turn_the_points(tmp_path):
+    stored_photo(tmp_path / "a.jpg", upright_photo(tmp_path), 6)
+    stored = np.stack(TO_STORED[6][1](*head().T), 1)
+    write_csv(tmp_path / "points.csv", {"a.jpg": [stored]}, more={"face": 0, "note": "good"})
+    faces, _ = read_all(tmp_path)
+    pixels = cv2.imread(str(tmp_path / "a.jpg"), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    check_record(*faces.values(), pixels, stored, 1)
+
+
+def test_points_of_two_faces_in_cvat_are_told_apart_by_their_group(tmp_path):
+    """Without a group a second point of the same label is refused."""
+    photo(tmp_path / "a.jpg", 0, HEIGHT, 2 * WIDTH)
+    two = head(0), head(1) + [WIDTH, 0]
+
+    def draw(group, points):
+        return "".join(f"<points label='{i}'{group} points='{x},{y}'/>\n" for i, (x, y) in enumerate(points))
+
+    for grouped in True, False:
+        groups = [f" group_id='{group}'" if grouped else "" for group in (1, 2)]
+        text = cvat_text({"a.jpg": [*zip(groups, two, strict=True)]}, lambda face: draw(*face), 2 * WIDTH)
+        (tmp_path / "annotations.xml").write_text(text)
+        faces, wrong = read_all(tmp_path)
+        if grouped:
+            assert sum(is_labelled(face, points) for face in faces.values() for points in two) == 2 and not wrong
+        else:
+            assert not faces and len(wrong) == 1
+
+
 # Spreadsheets
 
 TWO = {"a.jpg": [head(0)], "b.jpg": [head(1)]}

@@ -278,3 +278,16 @@ def test_no_data_or_no_landmarks_is_one_line(tmp_path, says):
     assert str(missing) in says("prepare_tfrecords", "--data", missing, "--out", out)
     assert "landmarks" in says("prepare_tfrecords", "--data", empty, "--out", out)
     assert not out.exists()
+
+
+def test_one_face_without_a_3d_jaw_does_not_stop_the_others(tmp_path, make):
+    """Whichever face comes last: in turn each of them lacks its pts_3d."""
+    for i in range(6):
+        make.face(tmp_path / "set", "AFW", f"AFW_{i}_0", i, make.points(i), make.photo(i))
+    for i in range(6):
+        path = tmp_path / "set/landmarks/AFW" / f"AFW_{i}_0_pts.mat"
+        before = path.read_bytes()
+        scipy.io.savemat(path, {"pts_2d": make.points(i)})
+        call("prepare_tfrecords", "--data", tmp_path / "set", "--points", "3d", "--out", tmp_path / f"out{i}")
+        path.write_bytes(before)
+        assert (tmp_path / f"out{i}" / "skipped.txt").read_text() == ""

@@ -114,6 +114,35 @@ def test_images_that_cannot_be_used_are_one_line(tmp_path, says, landmark_pb):
     assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob(".partial*"))
 
 
+def test_a_grey_picture_is_drawn_in_colour_in_its_format(tmp_path, make, landmark_pb):
+    (tmp_path / "images").mkdir()
+    for name in "a.pgm", "b.pbm":
+        cv2.imwrite(str(tmp_path / "images" / name), make.photo(0, 90, 80)[..., 0])
+    call("test_pb", "--pb", landmark_pb, "--images", tmp_path / "images", "--output", tmp_path / "out")
+    assert names_in(tmp_path / "out") == {"a.pgm", "b.pbm", "points.csv"}
+    for name in "a.pgm", "b.pbm":
+        drawn = cv2.imread(str(tmp_path / "out" / name))
+        assert drawn.shape == (90, 80, 3) and (np.ptp(drawn.astype(int), axis=2) > 100).any()
+
+
+def test_points_of_other_pictures_are_kept_and_those_of_the_same_are_replaced(tmp_path, make, landmark_pb, says):
+    images, output = tmp_path / "images", tmp_path / "out"
+    (images / "more").mkdir(parents=True)
+    same = ["test_pb", "--pb", landmark_pb, "--output", output, "--images"]
+    for i, name in enumerate(("a.png", "b.png", "more/c.png")):
+        cv2.imwrite(str(images / name), make.photo(i, 60, 50))
+        call(*same, images)  # with one picture more each time
+        assert len((output / "points.csv").read_text().splitlines()) == 2 + i
+    assert f"{output / 'points.csv'} is in the way" in says(*same, images / "a.png")
+
+
+def test_a_pattern_in_the_home_folder_may_be_quoted(tmp_path, make, landmark_pb, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cv2.imwrite(str(tmp_path / "a.png"), make.photo(0, 60, 50))
+    call("test_pb", "--pb", landmark_pb, "--images", "~/*.png", "--output", tmp_path / "out")
+    assert names_in(tmp_path / "out") == {"a.png", "points.csv"}
+
+
 def test_output_over_the_images_is_refused(tmp_path, make, stop):
     cv2.imwrite(str(tmp_path / "a.png"), make.photo(0))
     before = (tmp_path / "a.png").read_bytes()
