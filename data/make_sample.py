@@ -144,13 +144,13 @@ def draw_light(rng):
     """A light at random: dict of key, the way to the lamp [3], its colour (lamp) and size; the ambient light's colour,
     the way most of it comes from, and how uneven it is (lean); rim, a light from behind, and its side; exposure."""
     # Lowest and highest of: where the lamp is, around and up, radians; its share of the light.
-    kinds = {"soft": ((-1.2, 1.2), (0, 0.9), (0.35, 0.65)), "side": ((0.8, 1.9), (-0.3, 0.7), (0.55, 0.9)),
-             "flash": ((-0.15, 0.15), (-0.1, 0.2), (0.6, 0.9)), "sun": ((-1.4, 1.4), (0.4, 1.2), (0.5, 0.85)),
+    kinds = {"soft": ((-1.2, 1.2), (0, 0.9), (0.35, 0.65)), "side": ((0.6, 1.9), (-0.3, 0.7), (0.55, 0.97)),
+             "flash": ((-0.15, 0.15), (-0.1, 0.2), (0.6, 0.9)), "sun": ((-1.4, 1.4), (0.4, 1.2), (0.5, 0.95)),
              "flat": ((-1, 1), (0, 1), (0, 0.25))}  # fmt: skip
-    kind = str(rng.choice(list(kinds), p=[0.36, 0.18, 0.14, 0.18, 0.14]))
+    kind = str(rng.choice(list(kinds), p=[0.3, 0.24, 0.12, 0.22, 0.12]))
     around, high, share = (rng.uniform(*limits) for limits in kinds[kind])
     around *= rng.choice([-1, 1])
-    tints = 1 + rng.normal(0, [[0.07], [0.1]]) * [-1, 0, 1] + rng.normal(0, 0.03, (2, 3))
+    tints = 1 + rng.normal(0, [[0.12], [0.15]]) * [-1, 0, 1] + rng.normal(0, 0.03, (2, 3))
     if rng.random() < 0.07:  # a stage, a night
         tints[rng.integers(2)] = rng.uniform(0.1, 1.6, 3)
     return {
@@ -229,11 +229,11 @@ def develop(rng, image):
     """What a camera, an album and a web page do to a picture: from linear float32 [SIZE, SIZE, 3] to uint8."""
     image = np.clip(image / (1 + 0.25 * image**2) * np.float32(1.12), 0, 1)  # highlights roll off
     image **= np.float32(1 / 2.2)
-    image = (image - 0.5) * rng.normal(1.03, 0.13) + (0.5 + rng.normal(0, 0.03))
+    image = (image - 0.5) * rng.normal(1.08, 0.17) + (0.5 + rng.normal(0, 0.03))
     image *= np.float32(rng.normal(1, 0.03, 3))
     grey = rng.random()
-    if grey < 0.2:
-        saturation = 0 if grey < 0.12 else rng.uniform(0.2, 1.5)
+    if grey < 0.3:
+        saturation = 0 if grey < 0.12 else rng.uniform(0.2, 1.8)
         mean = (image @ np.float32([0.114, 0.587, 0.299]))[..., None]
         image = mean + saturation * (image - mean)
     if grey < 0.04:  # an old print
@@ -278,7 +278,7 @@ class Person:
         xyz = express(self.vertices, expression)
         normal, kind, sky = vertex_normals(xyz, tri), m["kind"], m["sky"].copy()
         inside = (kind == WET) | (kind == TOOTH) | (kind == TONGUE)
-        dim = 0.15 + 0.3 * (kind[inside] == TOOTH) + 0.35 * min(1, expression.get("jawOpen", 0) * 1.3)
+        dim = 0.15 + 0.8 * (kind[inside] == TOOTH) + 0.35 * min(1, expression.get("jawOpen", 0) * 1.3)
         sky[inside] = np.maximum(sky[inside], dim * smoothstep((xyz[inside, 2] + 3) / 6))
         sky[kind == EYE] = 0.4 + 0.35 * smoothstep((xyz[kind == EYE, 1] + 0.6) / 0.7)  # below the lid it is darker
         turn, lean = rotation(pitch, yaw, roll), rng.normal(0, 0.08, 3)

@@ -90,7 +90,7 @@ def draw_brows(rng, who):
         t = rng.random((count, 1))
         lines = points[ids], np.gradient(points[ids], axis=0), (high - low)[ids] / 1.4  # along it, up a centimetre
         at, way, up = (np.stack([np.interp(4 * t[:, 0], range(5), x) for x in line.T], 1) for line in lines)
-        across = rng.normal(-0.16, 0.15, (count, 1)) * thick * (1.15 - 0.6 * t)  # the points are on its upper edge
+        across = rng.normal(-0.3, 0.15, (count, 1)) * thick * (1.15 - 0.6 * t)  # the points are on its upper edge
         way = unit(way) + up / 24 * (0.9 - 1.3 * t - 0.8 * np.sign(across))
         hairs += list(np.stack([at + across * up, at + across * up + (4 + 4 * rng.random((count, 1))) * way], 1))
     return (1.5 * strokes(hairs, 1, 0.8)).clip(0, 1)
@@ -160,7 +160,7 @@ class Painter:
             cv2.circle(face, (x, y), 1, (skin * 0.4).tolist(), -1, cv2.LINE_AA)
         folds = draw_folds(rng, age) if self.adult else 0 * self.pores
         over(face, 0.5 * c["under"] * rng.random() + 0.25 * folds * (0.4 + age), skin * [0.55, 0.5, 0.62])
-        rough = rng.uniform(0.003, 0.02) * (0.5 + age)
+        rough = rng.uniform(0.001, 0.013) * (0.5 + age)
         bump[..., 0] += rough * self.pores + 0.6 * rough * self.fine - 0.22 * folds * age
         bump[..., 1] += rng.uniform(0, 0.35) * c["oily"] + 0.04 * self.fine - 0.03
 

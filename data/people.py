@@ -128,10 +128,10 @@ def draw_expression(rng):
     elif mouth == "pressed":
         add("mouthPress", rng.uniform(0.4, 1) * (rng.random() < 0.5))
         units["mouthRollLower"], units["mouthRollUpper"] = rng.uniform(0, 1, 2)
-    if rng.random() < (0.1 if mouth == "pressed" else 0.5):
-        smile, teeth = rng.uniform(0.2, 1.1), rng.uniform(0, 1) * (mouth != "pressed" and rng.random() < 0.7)
-        for name, share in ("Smile", 1), ("UpperUp", teeth), ("LowerDown", 0.7 * teeth):
-            add(f"mouth{name}", share * smile)
+    if rng.random() < (0.1 if mouth == "pressed" else 0.6):
+        smile, teeth = rng.uniform(0.2, 1.1), rng.uniform(0, 1.2) * (mouth != "pressed" and rng.random() < 0.75)
+        for name, amount in ("Smile", smile), ("UpperUp", teeth), ("LowerDown", 0.7 * teeth):
+            add(f"mouth{name}", amount)
         add("cheekSquint", 0.7 * smile)
     elif rng.random() < 0.45:
         for name in rng.choice(OTHER, 3):

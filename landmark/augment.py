@@ -35,6 +35,8 @@ def augment_batch(recipe, seed, step, images, labels, boxes, photos):
         points = to_photo(labels[i].reshape(LANDMARKS, 2), box)
         rotation_std, box_jitter = strength * recipe.rotation_std, strength * recipe.box_jitter
         crop, points = move_face(picture, points, box, rotation_std, box_jitter, recipe.mirror_label_shift, rng)
+        if recipe.repainted_share and rng.random() < strength * recipe.repainted_share:
+            crop = repaint(crop, rng)
         crops.append(change_light(crop, strength, rng))
         labels[i] = points.ravel()
     return np.array(crops), labels
@@ -73,6 +75,18 @@ def move_face(photo, points, box, rotation_std, box_jitter, mirror_label_shift, 
     matrix = np.column_stack([scale[:, None] * rotation, scale * (0.5 - low) - 0.5])
     crop = cv2.warpAffine(photo, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=cv2.INTER_LINEAR)
     return crop, (points - low) / (high - low)
+
+
+def repaint(crop, rng):
+    """A crop, uint8 [128, 128, 3], mixed with a random convolution of it: shapes stay, colours and textures change.
+
+    After Xu, Liu, Yang, Raffel, Niethammer, "Robust and Generalizable Visual Representation Learning via Random
+    Convolutions", ICLR 2021. rng: numpy Generator.
+    """
+    size = rng.choice([1, 3, 5, 7])
+    mixed = cv2.transform(cv2.filter2D(np.float32(crop), -1, rng.normal(size=(size, size))), rng.normal(size=(3, 3)))
+    mixed = (mixed - mixed.mean()) * (crop.std() / max(mixed.std(), 1e-3)) + crop.mean()
+    return np.clip(crop + rng.random() * (mixed - crop), 0, 255).astype(np.uint8)
 
 
 def change_light(crop, strength, rng):

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from landmark.augment import augment_batch, change_light, move_face
+from landmark.augment import augment_batch, change_light, move_face, repaint
 from landmark.points import MIRROR, crop_box, to_crop
 from landmark.recipe import DEFAULT
 
@@ -89,3 +89,27 @@ def test_changed_light_leaves_a_recognisable_crop(make):
     differences = [np.abs(one.astype(int) - crop).mean() for one in changed]
     assert min(differences) < 5 < np.median(differences) < 60
     np.testing.assert_array_equal(change_light(crop.copy(), 0, rng), crop)
+
+
+def test_a_repainted_crop_keeps_its_edges_and_changes_its_colours():
+    crop, rng = np.zeros((128, 128, 3), np.uint8), np.random.default_rng(0)
+    crop[32:96, 32:96] = 255
+    changed = [repaint(crop.copy(), rng) for _ in range(60)]
+    assert all(one.shape == crop.shape and one.dtype == np.uint8 for one in changed)
+    assert np.median([np.abs(one.astype(int) - crop).mean() for one in changed]) > 10
+    for one in changed:
+        steps = np.abs(np.diff(one[64].astype(int), axis=0)).sum(1)
+        assert steps[:27].sum() + steps[36:91].sum() + steps[100:].sum() == 0 < steps[27:36].sum()
+    assert len({one.tobytes() for one in changed}) == len(changed)
+
+
+def test_the_recipe_says_how_many_crops_are_repainted(make):
+    """Black and white crops: other light tints them by less than 30%."""
+    crop = np.zeros((128, 128, 3), np.uint8)
+    crop[32:96, 32:96] = 255
+    labels = np.tile(make.points(2).astype(np.float32).ravel() / 450, (100, 1))
+    for share, low, high in (0, 0, 0), (0.3, 5, 30), (1, 31, 100):
+        recipe = DEFAULT._replace(repainted_share=share)
+        crops, _ = augment_batch(recipe, 0, 5000, [crop.tobytes()] * 100, labels.copy(), [None] * 100, [b""] * 100)
+        middle = crops[:, 40:88, 40:88].mean((1, 2)) + 20
+        assert low <= (middle.max(1) > 1.3 * middle.min(1)).sum() <= high
