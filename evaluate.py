@@ -28,6 +28,7 @@ from landmark import evaluation
 from landmark.annotations import find_annotations, read_faces
 from landmark.cli import command
 from landmark.detectors import load_detector
+from landmark.errors import UserError
 from landmark.graphs import landmark_type_of, load_graph
 from landmark.inference import FaceFinder, default_model
 from landmark.outputs import Outputs
@@ -109,13 +110,13 @@ def parse_args():
 @command
 def main():
     args = parse_args()
+    if args.output and args.output.exists() and not args.output.is_dir():
+        raise UserError(f"{args.output} is not a folder: name another with --output")
     outputs = Outputs(dict.fromkeys(args.output / name for name in OUTPUTS) if args.output else {}, args.overwrite)
     graphs = {path: load_graph(path) for path in args.pb or [str(default_model())]}
     print(f"evaluating {', '.join(graphs)}, on {describe_device()}")
     models = {path: functools.partial(run_session, tf.Session(graph=graph)) for path, graph in graphs.items()}
     detector = load_detector(args.detector) if args.detect else None
-    if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
     annotations = find_annotations(args.data) if args.data else None
     faces = read_faces(annotations, f"pts_{args.points}", ahead=CORES) if args.data else read_records(args.records)
     began = time.monotonic()
@@ -139,6 +140,7 @@ def main():
             print(f"{name:12}{', '.join(f'{key} {number:.4g}' for key, number in measures.items())}")
             groups[name] = measures
     if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
         curves = draw_curves({path: prediction.errors for path, prediction in predictions.items()})
         table = json.dumps({"protocol": evaluation.PROTOCOL, "results": results}, indent=2).encode()
         worst = draw_worst(truth, predictions[next(iter(models))].worst)

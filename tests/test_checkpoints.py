@@ -77,7 +77,7 @@ def test_a_run_of_an_earlier_version_continues(records, begun, says, capsys):
     (begun / "run.json").write_text(FORMER_RUN.replace('"turn": 12', '"turn": 20'))
     assert "rotation_std 20, not 12" in says(*same)
     (begun / "run.json").write_text(FORMER_RUN)
-    since = {name: written[name] for name in ("gap_loss_weight", "records")}  # which did not exist yet
+    since = {name: written[name] for name in ("gap_loss_weight", "records", "repainted_share")}  # not yet there
     assert read_run(begun / "model.ckpt-2") | since == written
     capsys.readouterr()
     call(*same)
