@@ -4,7 +4,7 @@ Usage:
     python freeze_graph.py                                             # models/ -> landmark.pb
     python freeze_graph.py --checkpoint models/landmark.ckpt           # this checkpoint, not the best in models/
     python freeze_graph.py --tflite landmark.tflite --onnx landmark.onnx         # in these formats too
-    python freeze_graph.py --saved_model landmark/1                    # for TensorFlow Serving
+    python freeze_graph.py --saved_model serving/landmark/1            # for TensorFlow Serving
     python freeze_graph.py --tflite_int8 landmark_int8.tflite          # in 8-bit integers, a third of the size
 
 Each file is kept only if it gives the checkpoint's own points on test crops: those of the records in --data, or, if
@@ -51,9 +51,9 @@ def read_test_crops(data, checkpoint, calibrate):
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints (models)")
-    parser.add_argument("--checkpoint", type=prefix_of, metavar="PREFIX", help="(the best in --models, else the last)")
+    parser.add_argument("--checkpoint", type=prefix_of, metavar="PREFIX", help="what to freeze (the best in --models)")
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="records to check on (data)")
-    parser.add_argument("--output", type=Path, default=OWN_MODEL, metavar="FILE", help=f"({OWN_MODEL})")
+    parser.add_argument("--output", type=Path, default=OWN_MODEL, metavar="FILE", help=f"file to write ({OWN_MODEL})")
     for name, form in FORMATS.items():
         parser.add_argument(f"--{name}", type=Path, metavar=form.kind, help=f"write the model as {name} too")
     parser.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")

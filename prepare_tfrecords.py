@@ -53,7 +53,7 @@ def parse_args():
 
 
 def name_files(args):
-    """The numbers of the shards to write, and for each the ending of its files' names; ("-*-of-00008" for all)."""
+    """(Numbers of the shards to write; the ending of each one's files; that to print, "-*-of-00008" for several)."""
     if not args.shards:
         return [0], [""], ""
     numbers = range(args.shards) if args.shard is None else [args.shard]

@@ -146,7 +146,7 @@ def _heat_map_head(mode, maps):
 
 # stem: stride of the 3x3 convolution; at 1 an average pool follows.
 # stages: (channels, channels in the branch, blocks) of each; its first block halves the sides of the map.
-# pool: where a branch is halved: "last", as in the shortcut, or "inside", before its last convolution.
+# pool: where a branch is halved: "last", after its last convolution, or "inside", before it.
 # head: function of a Mode and the stages' maps that returns what SENet returns.
 # squeeze_name: of the squeeze layers.
 Network = namedtuple("Network", "stem stages pool head squeeze_name")

@@ -46,8 +46,8 @@ CURVE_STEPS = 20  # between two points of the training curves
 MAY_CHANGE = {"steps", "batch_size", "seed", "records"}
 MAY_CHANGE |= {"learning_rate", "decay_steps", "decay_rate", "keep_prob", "weight_decay"}
 
-# step: the op of one step; scalars: dict of the scalars to watch, "loss", "l2", "heat" for a network with heat maps,
-# their sum "total", and "learning_rate"; averages: tf.train.ExponentialMovingAverage of the model's variables;
+# step: the op of one step; scalars: dict of the scalars to watch, "loss", "l2", "heat" and "gaps" if the recipe has
+# them, their sum "total", and "learning_rate"; averages: tf.train.ExponentialMovingAverage of the model's variables;
 # end_points: as SENet returns them.
 Training = namedtuple("Training", "step scalars averages end_points")
 
@@ -296,22 +296,21 @@ def parse_args():
     count, positive, share = _number(int, 1), _number(float, 1e-12), _number(float, 1e-12, 1)
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder of the records (data)")
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints, logs (models)")
-    parser.add_argument("--recipe", choices=RECIPES, default="default", help="of landmark/recipe.py (default)")
-    parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"of senet.py ({DEFAULT_NETWORK})")
+    parser.add_argument("--recipe", choices=RECIPES, default="default", help="in landmark/recipe.py (default)")
+    parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"in senet.py ({DEFAULT_NETWORK})")
     parser.add_argument("--init", type=checkpoints.prefix_of, metavar="PREFIX", help="weights to start a new run from")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
-    parser.add_argument("--seed", type=_number(int, 0), default=0, help="of initial values, order, dropout (0)")
+    parser.add_argument("--seed", type=_number(int, 0), default=0, help="of all that is random (0)")
     chosen = {
-        "learning_rate": (positive, "maximum of Adam's"),
+        "learning_rate": (positive, "Adam's peak learning rate"),
         "decay_steps": (count, "steps between two decays"),
-        "decay_rate": (share, "factor of a decay"),
+        "decay_rate": (share, "factor of each decay"),
         "keep_prob": (share, "fraction of units that dropout keeps"),
-        "weight_decay": (_number(float, 0), "factor of the L2 sum"),
+        "weight_decay": (_number(float, 0), "weight of the L2 loss"),
     }
     for name, (kind, text) in chosen.items():
-        values = dict.fromkeys(str(getattr(recipe, name)) for recipe in RECIPES.values())
-        parser.add_argument(f"--{name}", type=kind, help=f"{text} ({'; original: '.join(values)})")
+        parser.add_argument(f"--{name}", type=kind, help=f"{text} (the recipe's)")
     args = parser.parse_args()
     given = {name: getattr(args, name) for name in chosen if getattr(args, name) is not None}
     return args, RECIPES[args.recipe]._replace(**given)

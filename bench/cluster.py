@@ -112,7 +112,7 @@ def main():
     # In a ring of n, each task sends 2 (n - 1) / n of the gradients, in 2 (n - 1) hops: both tasks of 2 send them once.
     step, gradients = BATCH / alone, traffic / 2
     print(f"\nComputed: {gradients / 1e6:.2f} MB of gradients, 10 Gbit Ethernet, {HOP * 1e3} ms a hop")
-    print("\n| tasks | MB a task sends a step | ms of it | crops/s | of n machines |\n|---|---|---|---|---|")
+    print("\n| tasks | MB sent per task and step | ms to send | crops/s | scaling efficiency |\n|---|---|---|---|---|")
     for tasks in 1, 4, 8, 32, 128:
         sent = 2 * (tasks - 1) / tasks * gradients
         moving = sent / ETHERNET + 2 * (tasks - 1) * HOP

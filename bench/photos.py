@@ -1,4 +1,4 @@
-"""Measures test_pb.py --detect on whole photos that are turned: faces found, finds without a label, errors, time.
+"""Measures test_pb.py --detect on whole photos that are turned: faces found, unlabelled detections, errors, time.
 
 Usage:
     python bench/photos.py --data ~/300W_LP --data ~/AFLW2000 --data ~/dlib_faces      # all held-out photos: an hour
@@ -59,8 +59,8 @@ def find_photos(folder, most):
 def find_turned(find_faces, photos, angle):
     """Finds the faces in photos (see find_photos) that are turned clockwise by `angle` degrees, with a FaceFinder.
 
-    Returns: (error of each true face, NME over its box of the inner points, NaN if it is not found; number of other
-        finds; seconds of each photo).
+    Returns: (error of each true face, NME over its box of the inner points, NaN if it is not found; number of
+        unlabelled detections; seconds of each photo).
     """
     errors, others, seconds = [], 0, []
     for annotation, points in tqdm(photos, f"{angle}", unit="photo", disable=None, leave=False):

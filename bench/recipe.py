@@ -1,4 +1,4 @@
-"""Measures what each part of the default recipe is worth, and each network: test NME after trainings that differ.
+"""Ablates the default recipe and compares the networks, by test NME.
 
 Usage:
     python bench/recipe.py --data ~/300W_LP                            # the recipe without each part: most of an hour
@@ -54,7 +54,7 @@ VARIANTS = {
     "1,024 units at Xavier's scale": (DEFAULT._replace(hidden_scale=1, hidden_mean=0.5), 32),
     "fully connected layers at the full learning rate": (DEFAULT._replace(fc_lr_multiplier=1), 32),
     "weight decay 1e-5": (DEFAULT._replace(weight_decay=1e-5), 32),
-    "moving averages not debiased": (DEFAULT._replace(bn_decay_warmup=False), 32),
+    "batch norm's decay without warm-up": (DEFAULT._replace(bn_decay_warmup=False), 32),
     "no averaging of weights": (DEFAULT._replace(ema_decay=0), 32),
     "mean squared error": (DEFAULT._replace(loss="l2"), 32),
     "no augmentation but the mirror": (DEFAULT._replace(augment_ramp_steps=math.inf), 32),

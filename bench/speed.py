@@ -170,7 +170,8 @@ def bench_training(records):
         memory[design] = pipe.recv()
 
     print(f"\n## Training, batch {BATCH}: medians of {WINDOWS} alternating windows of {WINDOW_STEPS} steps\n")
-    print("| design | crops/s | least | most | of the first | MB |\n|---|---|---|---|---|---|")
+    print("| design | crops/s | slowest | fastest | relative to the original design | peak MB |")
+    print("|---|---|---|---|---|---|")
     base = statistics.median(rates["original design"])
     for design in DESIGNS:
         median = statistics.median(rates[design])
@@ -234,7 +235,7 @@ def bench_preparation(annotations, out):
     limit = CORES * statistics.median(rates["cv2.imread alone, one core"])
     print(
         f"\n## Preparation of {len(photos)} faces, TensorFlow loaded: medians of {ROUNDS} alternating rounds\n\n"
-        "| | faces/s | least | most | of cv2.imread on all cores |\n|---|---|---|---|---|"
+        "| | faces/s | slowest | fastest | relative to cv2.imread on all cores |\n|---|---|---|---|---|"
     )
     for name, values in rates.items():
         median = statistics.median(values)

@@ -85,7 +85,7 @@ def find_turns(points):
 
 
 def compare(views):
-    """How far our points of each variant of a face are from the authors', where the inner points agree in place.
+    """How far our points of each variant of a face are from the authors', after aligning the means of the inner points.
 
     views: [K, 2, 68, 2], see find_variants.
     Returns: list of (yaw, degrees; [2, 68], distances over the box, of pts_2d and pts_3d).

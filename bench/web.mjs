@@ -1,6 +1,6 @@
 // Measures the page of examples/web in Chromium, and an ONNX file in ONNX Runtime Web.
 //
-//     bash examples/web/lay.sh site && node bench/web.mjs site     # takes two minutes
+//     bash examples/web/build.sh site && node bench/web.mjs site     # takes two minutes
 //     node bench/web.mjs landmark.onnx 32
 //
 // The first prints the seconds from opening the page to its first points, and the frames a second with one and with

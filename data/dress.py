@@ -104,7 +104,7 @@ def tube(path, radius, name, sides=9, squash=1.0):
 
 
 def garment(vertices, normals, field, thick, name, edge=0.25):
-    """The mesh of the skin moved outwards where a field [V] is above 0: how far inside the garment, centimetres."""
+    """The skin moved outwards where `field` [V], centimetres inside the garment's edge, is above 0: a Part."""
     m = model()
     near = field[m["skin"]]
     used, tri = np.unique(m["skin"][(near > -0.9).all(1) & (near > 0).any(1)], return_inverse=True)

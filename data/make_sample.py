@@ -366,9 +366,9 @@ def write_person(job):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "sample", help="folder to make")
-    parser.add_argument("--faces", type=int, default=300)
-    parser.add_argument("--variants", type=int, default=4, help="poses of each face")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--faces", type=int, default=300, help="people (300)")
+    parser.add_argument("--variants", type=int, default=4, help="poses of each (4)")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
     args = parser.parse_args()
     for name, least in ("faces", 1), ("variants", 1), ("seed", 0):
         if getattr(args, name) < least:

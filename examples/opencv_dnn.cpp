@@ -1,4 +1,4 @@
-// g++ opencv_dnn.cpp -o opencv_dnn -I/usr/include/opencv4 -lopencv_dnn -lopencv_imgcodecs -lopencv_core
+// g++ examples/opencv_dnn.cpp -o opencv_dnn -I/usr/include/opencv4 -lopencv_dnn -lopencv_imgcodecs -lopencv_core
 #include <iostream>
 #include <opencv2/dnn.hpp>
 #include <opencv2/imgcodecs.hpp>

@@ -66,13 +66,13 @@ def find_annotations(folders):
         if not path.is_dir():
             raise UserError(f"no data in {folder}: see data/README.md, or run python data/make_sample.py")
         if any(not re.search(r"/\.", str(path)[len(str(root)) :]) for root in roots.keys() & {*path.parents}):
-            print(f"{folder} lies in another --data, and is taken with it")
+            print(f"{folder} is inside another --data folder and is read with it")
             continue
         sets = find_annotated(path)
         if not sets:
             raise UserError(
-                f"no faces in {folder}: it holds none of {', '.join(FORMATS)} (see data/README.md); what scripts of"
-                " this project wrote there is passed over"
+                f"no faces in {folder}: it holds none of {', '.join(FORMATS)} (see data/README.md); files that"
+                " scripts of this project wrote there are ignored"
             )
         found |= {(folder, name): annotations for name, annotations in sets.items()}
     settled = settle([annotation for annotations in found.values() for annotation in annotations])
@@ -197,7 +197,8 @@ def split_faces(annotations):
 def split_shards(is_test, shards):
     """Splits faces into shards: for each of a number of shards, a list of positions in is_test (see split_faces).
 
-    The faces of each split take turns, so that reading a record of each shard in turn gives the order of one file.
+    The faces of each split are dealt round-robin, so that reading one record of each shard in turn gives the order of
+    a single file.
     """
     splits = [[i for i, test in enumerate(is_test) if test == split] for split in (False, True)]
     return [sorted(i for split in splits for i in split[shard::shards]) for shard in range(shards)]
@@ -395,7 +396,7 @@ def _read_chunk(annotations, landmark_type):
 def read_faces(annotations, landmark_type=LANDMARK_TYPES[0], workers=CORES, ahead=CHUNKS_AHEAD):
     """Yields for each annotation, in order, what read_face returns, or the message of its UserError.
 
-    Reads in several processes (`workers`), few chunks of 16 faces ahead, however long the list.
+    Reads in `workers` processes, at most `ahead` chunks of 16 faces in advance, however long the list.
     """
     # Each core has a worker; and a fork does not copy OpenCV's threads, for which a worker would wait for ever.
     cv2.setNumThreads(1)

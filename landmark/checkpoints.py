@@ -244,4 +244,4 @@ def _read_json(path):
     try:
         return {FORMER_NAMES.get(name, name): value for name, value in json.loads(path.read_text()).items()}
     except (ValueError, AttributeError):
-        raise UserError(f"{path} is damaged: delete it to go on with what this command says") from None
+        raise UserError(f"{path} is damaged: delete it to continue with the options of this command") from None

@@ -64,7 +64,7 @@ def _anchors():
 
 def _detect_retinaface(net, picture):
     seen, scale = _shrink(picture, RETINAFACE_SIDE)
-    # Always of one size: a network that gets another is planned anew.
+    # The network takes this size alone: data/convert_detector.py makes its shapes constants.
     below, beside = np.subtract(RETINAFACE_SIDE, seen.shape[:2])
     seen = cv2.copyMakeBorder(seen, 0, int(below), 0, int(beside), cv2.BORDER_CONSTANT, value=MEAN_COLOUR)
     net.setInput(cv2.dnn.blobFromImage(seen, mean=MEAN_COLOUR))

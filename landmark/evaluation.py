@@ -53,7 +53,7 @@ PROTOCOL = (
     f" shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES} draws a face."
 )
 
-# Rows of the table, which no set may take.
+# Rows of the table: a set of such a name is printed as "set NAME".
 ROWS = {"all", *(f"yaw {low}-{high}" for low, high in YAW_BINS), "yaws", "eyes closed", "mouth open", *PARTS, "shaken"}
 ROWS |= {"detected", "true crops", "eye_open", "mouth_open"}
 
@@ -109,8 +109,8 @@ def predict_faces(models, faces, landmark_types, total=None):
         for name, landmark_type in landmark_types.items():
             if landmark_type != faces[0].landmark_type:
                 raise UserError(
-                    f"{name} was trained on {landmark_type} and these faces have {faces[0].landmark_type}: --points,"
-                    " here and of prepare_tfrecords.py, chooses them"
+                    f"{name} was trained on {landmark_type} and these faces have {faces[0].landmark_type}: give"
+                    " --points of the same type, here or to prepare_tfrecords.py"
                 )
         truth = _gather(numbers, faces)
         truths.append(truth)

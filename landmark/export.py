@@ -202,7 +202,7 @@ def write_checked(output, form, source, calibration, faces, expected, write):
             raise UserError(f"more than {form.tolerance:.0e}: {output} was not written")
         if not rise <= MAX_NME_RISE:
             raise UserError(
-                f"the NME rises by {rise:.1%} of itself, more than {MAX_NME_RISE:.0%}: {output} was not written"
+                f"the NME rises by {rise:.1%} of its value, more than {MAX_NME_RISE:.0%}: {output} was not written"
             )
     print(f"{output} written, {size / 1e6:.2f} MB")
     return outputs

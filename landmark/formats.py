@@ -135,7 +135,7 @@ def find_annotated(folder):
 
 
 def read_points(annotation):
-    """The landmarks of a face, of each type that is known; in stored pixels of the photo, but for a Row's `upright`.
+    """The landmarks of a face, of each type that is known; in stored pixels of the photo, unless its Row is `upright`.
 
     Returns: dict of one of LANDMARK_TYPES to float64 [68, 2], x and y in pixels of the photo, whose first is 0, 0; NaN
         for a point without a label.
@@ -233,7 +233,7 @@ def _read_pts(row):
 
 
 def _with_photos(find):
-    """Makes the `find` of a Format of a function of a Folder that yields (Row, name of its photo) of each face."""
+    """Turns a function of a Folder that yields (Row, name of its photo) for each face into the `find` of a Format."""
 
     def find_with_photos(folder):
         faces = [*find(folder)]
@@ -326,7 +326,7 @@ def _from_xml(group):
 
 
 def _add(groups, key, name, place):
-    """Adds a point to one of the dicts for _in_order in `groups`; a second one of a name, so that it is refused."""
+    """Adds a point to the dict `groups[key]`, for _in_order; of a repeated name both, so that the face is refused."""
     parts = groups.setdefault(key, {})
     parts[name + "+" * (name in parts)] = place
 

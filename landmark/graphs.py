@@ -17,8 +17,8 @@ PLAIN_OPS = set(
 )
 # And what graphs frozen elsewhere hold: batch norms that are not folded, other names of the same.
 KNOWN_OPS = PLAIN_OPS | set("AddV2 FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 Sub Rsqrt MaxPool Squeeze".split())
-MOST = 2**26  # bytes of a tensor, for one crop, and of the file; the original's have 2 and 4 MB
-MOST_NUMBERS = MOST // 8  # whatever their type
+MAX_BYTES = 2**26  # of the file; the original's has 4 MB
+MAX_NUMBERS = 2**23  # in a tensor, for one crop
 ONE_CROP = [1, IMAGE_SIZE, IMAGE_SIZE, 3]
 TYPE_ATTRIBUTE = "_points"  # of the input: the landmark type; readers pass over attributes that begin with _
 
@@ -29,12 +29,12 @@ def load_graph(path):
     path: of landmark.pb.
     Returns: tf.Graph that holds INPUT_NAME and OUTPUT_NAME.
     Raises UserError: the file is missing or no graph, lacks the two names, was frozen in training mode, or holds an op
-        not in KNOWN_OPS, a control input, a function or a tensor of over 64 MiB; the message names the file and the op.
+        not in KNOWN_OPS, a control input, a function or a tensor of over MAX_NUMBERS; the message names file and op.
     """
     advice = "write one with python freeze_graph.py"
     try:
-        if Path(path).stat().st_size > MOST:
-            raise UserError(f"{path} has over {MOST >> 20} MiB, too many for a landmark.pb: {advice}")
+        if Path(path).stat().st_size > MAX_BYTES:
+            raise UserError(f"{path} has over {MAX_BYTES >> 20} MiB, too many for a landmark.pb: {advice}")
         definition = tf.GraphDef.FromString(Path(path).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; python freeze_graph.py writes one") from None
@@ -59,7 +59,7 @@ def load_graph(path):
     # The first result of each op: only batch norm makes others, and uses them only in training.
     results = {op.outputs[0].name: op.outputs[0] for op in graph.get_operations() if op.outputs}
     for result in results.values():
-        if not 0 < (result.shape.num_elements() or 0) <= MOST_NUMBERS:  # of none, some ops divide by zero
+        if not 0 < (result.shape.num_elements() or 0) <= MAX_NUMBERS:  # of none, some ops divide by zero
             what = f"{result.op.name[:99]!r} makes a {result.op.type} of {result.shape}"
             raise UserError(f"{path} is refused: {what}; {advice}")
     for name, shape in (INPUT_NAME, ONE_CROP), (OUTPUT_NAME, [1, 2 * LANDMARKS]):
@@ -97,6 +97,6 @@ def _harm(node):
             return f"({node.op}) calls a function"
         tensors = attribute.tensor, *values.tensor
         for shape in (attribute.shape, *values.shape, *(tensor.tensor_shape for tensor in tensors)):
-            if math.prod(max(side.size, 1) for side in shape.dim) > MOST_NUMBERS:
-                return f"({node.op}) makes a tensor of over 64 MiB"
+            if math.prod(max(side.size, 1) for side in shape.dim) > MAX_NUMBERS:
+                return f"({node.op}) makes a tensor of over {MAX_NUMBERS:,} numbers"
     return None

@@ -181,7 +181,7 @@ def find_record_files(folder, split):
         if missing := sorted(shards - names):
             raise UserError(f"{folder} lacks {missing[0]}: run python prepare_tfrecords.py with --shards {int(count)}")
         if others := sorted(names - shards):
-            raise UserError(f"{folder} holds {others[0]} beside the {int(count)} shards of other records: delete one")
+            raise UserError(f"{folder} holds {others[0]} beside {int(count)} other shards: delete one of the two sets")
     return paths
 
 
@@ -302,8 +302,8 @@ def _merge(folder, manifests):
 def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, start=0):
     """Batches of `batch_size` records of some files, read inside the graph.
 
-    seed: if given, shuffles and repeats for ever; otherwise one pass in order. Either way the files take turns, record
-        by record.
+    seed: if given, shuffles and repeats for ever; otherwise one pass in order. Either way records come from the
+        files round-robin.
     augment: function of (number of the batch, images, labels, boxes, photos), as in augment_batch, that returns crops
         and labels.
     frontal: fraction of the shuffled records to be within FRONTAL degrees of yaw; None: as they come.
@@ -316,7 +316,8 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, start
     if frontal is not None:
 
         def is_frontal(record):
-            return tf.io.parse_single_example(record, {"yaw": FEATURES["yaw"]})["yaw"] < FRONTAL
+            yaw = tf.io.parse_single_example(record, {"yaw": FEATURES["yaw"]})["yaw"]
+            return tf.logical_not(yaw >= FRONTAL)  # an unknown yaw (NaN) counts as frontal
 
         splits = [dataset.filter(is_frontal), dataset.filter(lambda record: not is_frontal(record))]
         splits = [split.shuffle(SHUFFLE, seed=seed).repeat() for split in splits]

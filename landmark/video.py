@@ -91,8 +91,8 @@ def write_video(path, rate):
 
     path: Path of the file.
     rate: float, frames a second.
-    Yields: add(frame, seconds): frame uint8 [H, W, 3], BGR, all of one size; of an odd one the last row or column is
-        repeated; seconds: when it is shown, rising.
+    Yields: add(frame, seconds): frame uint8 [H, W, 3], BGR, all of one size, odd sides padded by their last row or
+        column; seconds: when it is shown, increasing.
     Raises UserError: no video of this size can be written.
     Raises OSError: it could not be written whole.
     """

@@ -122,8 +122,9 @@ def test_cpp_example(clone, tmp_path):
     """Built by the command in its first line."""
     if not shutil.which("g++") or not Path("/usr/include/opencv4/opencv2/dnn.hpp").exists():
         pytest.skip("no C++ compiler or no OpenCV for C++: apt-get install g++ libopencv-dev")
-    shutil.copy(clone / "examples" / "opencv_dnn.cpp", tmp_path)
-    command = shlex.split((tmp_path / "opencv_dnn.cpp").read_text().partition("\n")[0].removeprefix("// "))
+    shutil.copytree(clone / "examples", tmp_path / "examples")
+    source = (tmp_path / "examples" / "opencv_dnn.cpp").read_text()
+    command = shlex.split(source.partition("\n")[0].removeprefix("// "))
     built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     done = subprocess.run([tmp_path / "opencv_dnn"], cwd=clone, capture_output=True, text=True)

@@ -35,8 +35,8 @@ DONE = f"{TEXT('error')} || / in /.test({TEXT('status')}) && {TEXT('status')}"
 
 
 @pytest.fixture(scope="module")
-def laid(tmp_path_factory, request):
-    """The folder that examples/web/lay.sh fills."""
+def site(tmp_path_factory, request):
+    """The folder that examples/web/build.sh fills."""
     if not CHROMIUM:
         pytest.skip("no Chromium: apt-get install chromium")
     package = request.config.cache.mkdir("web")
@@ -53,7 +53,8 @@ def laid(tmp_path_factory, request):
     (root / "examples" / "web" / "node_modules").symlink_to(package / "node_modules")
     (root / "examples" / "photos").symlink_to(REPO / "examples" / "photos")
     (root / "models").symlink_to(REPO / "models")
-    done = subprocess.run(["bash", root / "examples" / "web" / "lay.sh", root / "site"], capture_output=True, text=True)
+    build = ["bash", root / "examples" / "web" / "build.sh", root / "site"]
+    done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return root / "site"
 
@@ -154,9 +155,9 @@ def browse(folder, *flags):
 
 
 @pytest.fixture(scope="module")
-def page(laid, tmp_path_factory):
+def page(site, tmp_path_factory):
     """A Browser with the page open, its first picture done."""
-    with serve(laid) as address, browse(tmp_path_factory.mktemp("browser")) as browser:
+    with serve(site) as address, browse(tmp_path_factory.mktemp("browser")) as browser:
         assert browser.open(address) == "1 face in astronaut.jpg"
         yield browser
 
@@ -380,9 +381,9 @@ def film(tmp_path_factory):
     return path
 
 
-def test_faces_keep_their_numbers_as_they_tilt_and_come_in(laid, film, tmp_path):
+def test_faces_keep_their_numbers_as_they_tilt_and_come_in(site, film, tmp_path):
     flags = CAMERA, f"--use-file-for-fake-video-capture={film}", "--use-fake-ui-for-media-stream"
-    with serve(laid) as address, browse(tmp_path, *flags) as browser:
+    with serve(site) as address, browse(tmp_path, *flags) as browser:
         browser.open(address)
         browser.click("camera")
         browser.until(rf"/Face 0:.* roll (8\d|9\d)°.*\nFace \d/.test({TEXT('numbers')})", 30)
@@ -401,8 +402,8 @@ def test_faces_keep_their_numbers_as_they_tilt_and_come_in(laid, film, tmp_path)
     assert seconds == sorted(seconds) and (first[0]["width"], first[0]["height"]) == ("640", "480")
 
 
-def test_what_the_camera_lacks_is_said(laid, tmp_path):
-    with serve(laid) as address:
+def test_what_the_camera_lacks_is_said(site, tmp_path):
+    with serve(site) as address:
         port = address.rstrip("/").rpartition(":")[2]
         with browse(tmp_path, "--host-resolver-rules=MAP page.test 127.0.0.1") as browser:
             browser.open(f"http://page.test:{port}/")
@@ -424,21 +425,21 @@ def test_what_the_camera_lacks_is_said(laid, tmp_path):
             assert "Allow it" in browser.until(TEXT("error"))
 
 
-def test_a_page_that_lacks_something_says_what(laid, tmp_path):
-    with serve(laid) as address, browse(tmp_path) as browser:
+def test_a_page_that_lacks_something_says_what(site, tmp_path):
+    with serve(site) as address, browse(tmp_path) as browser:
         script = browser("Page.addScriptToEvaluateOnNewDocument", source="delete globalThis.WebAssembly")
         assert "no WebAssembly" in browser.open(address)
         browser("Page.removeScriptToEvaluateOnNewDocument", **script)
-    shutil.copytree(laid, tmp_path / "less")
+    shutil.copytree(site, tmp_path / "less")
     (tmp_path / "less" / "models" / "retinaface.onnx").unlink()
     with serve(tmp_path / "less") as address, browse(tmp_path / "other") as browser:
         assert "not on its server" in browser.open(address)
 
 
-def test_it_opens_without_a_network_and_nothing_leaves_the_host(laid, tmp_path):
+def test_it_opens_without_a_network_and_nothing_leaves_the_host(site, tmp_path):
     log = tmp_path / "net.json"
     with browse(tmp_path, f"--log-net-log={log}") as browser:
-        with serve(laid) as address:
+        with serve(site) as address:
             browser.open(address)
             assert not browser.evaluate("crossOriginIsolated")
             browser.until("navigator.serviceWorker.controller?.state === 'activated'")
