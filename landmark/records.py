@@ -181,7 +181,7 @@ def find_record_files(folder, split):
         if missing := sorted(shards - names):
             raise UserError(f"{folder} lacks {missing[0]}: run python prepare_tfrecords.py with --shards {int(count)}")
         if others := sorted(names - shards):
-            raise UserError(f"{folder} holds {others[0]} beside {int(count)} other shards: delete one of the two sets")
+            raise UserError(f"{folder} holds {others[0]} beside the {int(count)} shards of other records: delete those or it")
     return paths
 
 
