@@ -181,7 +181,7 @@ def find_record_files(folder, split):
         if missing := sorted(shards - names):
             raise UserError(f"{folder} lacks {missing[0]}: run python prepare_tfrecords.py with --shards {int(count)}")
         if others := sorted(names - shards):
-            raise UserError(f"{folder} holds {others[0]} beside the {int(count)} shards of other records: delete those or it")
+            raise UserError(f"{folder} holds {others[0]} beside the {int(count)} shards of other records: delete one")
     return paths
 
 
@@ -315,11 +315,14 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, start
     dataset = dataset.interleave(tf.data.TFRecordDataset, READ_AT_ONCE)
     if frontal is not None:
 
-        def is_frontal(record):
-            yaw = tf.io.parse_single_example(record, {"yaw": FEATURES["yaw"]})["yaw"]
-            return tf.logical_not(yaw >= FRONTAL)  # an unknown yaw (NaN) counts as frontal
+        def yaw_of(record):
+            return tf.io.parse_single_example(record, {"yaw": FEATURES["yaw"]})["yaw"]
 
-        splits = [dataset.filter(is_frontal), dataset.filter(lambda record: not is_frontal(record))]
+        # An unknown yaw (NaN) counts as frontal; TensorFlow's optimizer takes "not less" for "at least" even then.
+        splits = [
+            dataset.filter(lambda record: tf.is_nan(yaw_of(record)) | (yaw_of(record) < FRONTAL)),
+            dataset.filter(lambda record: yaw_of(record) >= FRONTAL),
+        ]
         splits = [split.shuffle(SHUFFLE, seed=seed).repeat() for split in splits]
         dataset = tf.data.Dataset.sample_from_datasets(splits, [frontal, 1 - frontal], seed)
     elif seed is not None:

@@ -225,3 +225,16 @@ def test_no_pass_waits_for_tensorflows_tuner(records):
     """The tuner can miss the end of a pass, and hold up the next one for a minute."""
     for seed in None, 1:
         assert read_batches([records / "test.tfrecords"], 2, seed).options().autotune.enabled is False
+
+
+def test_faces_of_unknown_yaw_are_drawn_with_the_near_frontal_ones(records, tmp_path):
+    face = next(read_records([records / "test.tfrecords"]))
+    with tf.io.TFRecordWriter(str(tmp_path / "train.tfrecords")) as writer:
+        for yaw in np.nan, 10, 60:
+            writer.write(to_record(face._replace(yaw=yaw)))
+    with tf.Graph().as_default(), tf.Session() as session:
+        batches = read_batches([tmp_path / "train.tfrecords"], 600, seed=0, frontal=0.7)
+        yaws = session.run(tf.data.make_one_shot_iterator(batches).get_next())[3]
+    assert [np.mean(drawn) for drawn in (np.isnan(yaws), yaws == 10, yaws == 60)] == pytest.approx(
+        [0.35, 0.35, 0.3], abs=0.06
+    )
