@@ -26,9 +26,8 @@ from matplotlib.figure import Figure
 
 from landmark import evaluation
 from landmark.annotations import find_annotations, read_faces
-from landmark.cli import command
+from landmark.cli import UserError, command
 from landmark.detectors import load_detector
-from landmark.errors import UserError
 from landmark.graphs import landmark_type_of, load_graph
 from landmark.inference import FaceFinder, default_model
 from landmark.outputs import Outputs

@@ -20,8 +20,7 @@ import shlex
 from pathlib import Path
 
 from landmark.checkpoints import find_checkpoint, prefix_of, read_run
-from landmark.cli import command
-from landmark.errors import UserError
+from landmark.cli import UserError, command
 from landmark.export import FORMATS, PB, freeze, read_crops, read_first, write_checked
 from landmark.inference import OWN_MODEL
 from landmark.outputs import Outputs, is_free

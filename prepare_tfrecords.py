@@ -25,8 +25,7 @@ import shlex
 from pathlib import Path
 
 from landmark.annotations import REAL_SET, SAMPLE_SET, find_annotations, read_faces, split_faces, split_shards, types_of
-from landmark.cli import command
-from landmark.errors import UserError
+from landmark.cli import UserError, command
 from landmark.outputs import Outputs
 from landmark.records import write_records
 

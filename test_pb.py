@@ -55,9 +55,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
-from landmark.cli import command
+from landmark.cli import UserError, command
 from landmark.detectors import YUNET, load_detector
-from landmark.errors import UserError
 from landmark.formats import POINT_COLUMNS, Folder
 from landmark.graphs import load_graph
 from landmark.inference import MIN_SCORE, FaceFinder, FaceTracker, default_model, find_on_crop

@@ -33,9 +33,8 @@ from tqdm import tqdm
 from landmark import checkpoints
 from landmark.augment import augment_batch
 from landmark.checkpoints import BEST, LAST, find_whole
-from landmark.cli import command
+from landmark.cli import UserError, command
 from landmark.cluster import Cluster, find_cluster
-from landmark.errors import UserError
 from landmark.recipe import RECIPES
 from landmark.records import SPLITS, check_labels, check_records, find_record_files, read_batches, read_manifest
 from landmark.training import LOSSES, add_test_set, draw_test_crops, gap_loss, heat_map_loss, is_finite, measure

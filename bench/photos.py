@@ -26,9 +26,8 @@ import numpy as np
 from tqdm import tqdm
 
 from landmark.annotations import find_annotations, find_crop, read_labels, read_usable, split_faces
-from landmark.cli import command
+from landmark.cli import UserError, command
 from landmark.detectors import load_detector
-from landmark.errors import UserError
 from landmark.formats import FORMATS
 from landmark.inference import FaceFinder, default_model, turn_picture
 from landmark.points import bounds, match_box, nme

@@ -21,8 +21,7 @@ import numpy as np
 
 from fit_head import aside, fit_head, see
 from landmark.annotations import find_annotations, identity_keys
-from landmark.cli import CORES, command
-from landmark.errors import UserError
+from landmark.cli import CORES, UserError, command
 from landmark.formats import read_points
 from landmark.points import JAW, LANDMARK_TYPES, LANDMARKS
 from landmark.pose import YAW_BINS

@@ -22,8 +22,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from landmark.cli import command
-from landmark.errors import UserError
+from landmark.cli import UserError, command
 from landmark.formats import POINT_COLUMNS, Folder
 from landmark.inference import default_model, load_model
 from landmark.outputs import is_free, whole_folder

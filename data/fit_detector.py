@@ -18,9 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from landmark.annotations import REAL_SET, find_annotations, read_usable, split_faces
-from landmark.cli import CORES, command
+from landmark.cli import CORES, UserError, command
 from landmark.detectors import load_detector
-from landmark.errors import UserError
 from landmark.points import match_box, overlap, to_crop, to_photo
 
 

@@ -17,8 +17,7 @@ from scipy.optimize import minimize
 from tqdm import tqdm
 
 from landmark.annotations import find_annotations, read_usable, split_faces
-from landmark.cli import CORES, command
-from landmark.errors import UserError
+from landmark.cli import CORES, UserError, command
 from landmark.inference import NUDGE, default_model, find_upright
 from landmark.points import box_corners, overlap
 from landmark.runtimes import loader_for

@@ -29,8 +29,7 @@ import numpy as np
 
 import dress
 from dress import Part, flat, joined, tile
-from landmark.cli import CORES, command
-from landmark.errors import UserError
+from landmark.cli import CORES, UserError, command
 from landmark.outputs import whole_folder
 from paint import canvas, noise, over, paint
 from people import EYE, LASH, SKIN, TONGUE, TOOTH, WET, draw_expression, draw_person, express, follow, landmarks, model

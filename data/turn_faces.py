@@ -32,8 +32,7 @@ import numpy as np
 
 from fit_head import angles, aside, fit_head, prior, see, seen_places
 from landmark.annotations import find_annotations, identity_keys, photo_name, read_labels
-from landmark.cli import CORES, command
-from landmark.errors import UserError
+from landmark.cli import CORES, UserError, command
 from landmark.formats import source_of
 from landmark.outputs import is_free, whole_folder
 

@@ -16,8 +16,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from landmark.cli import CORES, defer_signals, follow_parent
-from landmark.errors import UserError
+from landmark.cli import CORES, UserError, defer_signals, follow_parent
 from landmark.formats import FORMATS, find_annotated, rank_of, read_points, source_of
 from landmark.pictures import decode_picture, read_picture
 from landmark.points import JAW, LANDMARK_TYPES, OVERLAP, bounds, crop_box, crop_face, overlap, to_crop

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import tensorflow.compat.v1 as tf
 
-from landmark.cli import defer_signals
-from landmark.errors import UserError
+from landmark.cli import UserError, defer_signals
 from landmark.outputs import lock, whole_file
 from landmark.recipe import FORMER_NAMES
 from senet import NETWORKS, SENet, crops_placeholder

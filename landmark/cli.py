@@ -8,10 +8,15 @@ import signal
 import sys
 import threading
 
-from landmark.errors import UserError
-
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS lacks it
 SIGNALS = signal.SIGINT, signal.SIGTERM  # Ctrl-C; sent by `kill`, batch systems and shutdowns
+
+
+class UserError(Exception):
+    """Something the user can fix: the message is one line that names it and says what to do.
+
+    Scripts print the message and exit with code 1. Any other exception is a bug of ours and keeps its traceback.
+    """
 
 
 def command(main):

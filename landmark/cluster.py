@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import collective_ops
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.waiting import STEP_SECONDS, Waiting, count_all_reduce, task_session
 
 RUN, WEIGHTS, GRADIENTS, END = range(4)  # the instance keys of the all-reduces

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 
 RETINAFACE = Path(__file__).resolve().parents[1] / "models" / "retinaface.onnx"
 YUNET = "face_detection_yunet_2023mar.onnx"

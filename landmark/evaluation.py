@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from landmark.annotations import find_crop, read_labels
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.formats import read_points
 from landmark.pictures import decode_picture
 from landmark.points import (

@@ -12,8 +12,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from landmark.checkpoints import read_run, restore
-from landmark.cli import silenced
-from landmark.errors import UserError
+from landmark.cli import UserError, silenced
 from landmark.graphs import PLAIN_OPS, TYPE_ATTRIBUTE, load_graph
 from landmark.outputs import whole_folder
 from landmark.pictures import read_picture

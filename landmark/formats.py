@@ -14,7 +14,7 @@ from xml.parsers import expat
 
 import numpy as np
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.mat import read_mat
 from landmark.outputs import list_written
 from landmark.points import LANDMARK_TYPES, LANDMARKS

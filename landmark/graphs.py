@@ -6,7 +6,7 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.points import IMAGE_SIZE, LANDMARK_TYPES, LANDMARKS
 from landmark.runtimes import INPUT_NAME, OUTPUT_NAME
 

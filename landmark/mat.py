@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 
 MATRIX, COMPRESSED = 14, 15
 # Types of stored numbers, and the classes of matrices that hold numbers (not text, structures, sparse matrices).

@@ -15,8 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from landmark.cli import defer_signals
-from landmark.errors import UserError
+from landmark.cli import UserError, defer_signals
 
 LEDGER, PARTIAL = ".written-by-landmark", ".partial-"
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # Lustre, some NFS and FUSE mounts

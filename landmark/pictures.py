@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 
 # JPEG markers: of the file's start and end, of a restart, of a progressive frame, of a scan.
 START, END, PROGRESSIVE, SCAN = b"\xff\xd8", b"\xff\xd9", b"\xff\xc2", b"\xff\xda"

@@ -7,7 +7,7 @@ from collections import namedtuple
 import cv2
 import numpy as np
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.mat import read_mat
 from landmark.points import LANDMARKS
 

@@ -17,8 +17,7 @@ from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
 from landmark.annotations import AnnotatedFace
-from landmark.cli import CORES
-from landmark.errors import UserError
+from landmark.cli import CORES, UserError
 from landmark.outputs import Outputs, whole_file
 from landmark.points import GREEN, IMAGE_SIZE, JAW, LANDMARK_TYPES, LANDMARKS, PARTS, WHOLE_CROP, contact_sheet
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.points import IMAGE_SIZE, LANDMARKS
 
 INPUT_NAME = "Placeholder:0"  # of landmark.pb, in every program that loads it

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 
 MP4V = cv2.VideoWriter.fourcc(*"mp4v")
 LARGEST = 8_190  # pixels a side: MPEG-4 has 13 bits for it

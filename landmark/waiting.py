@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 
 START_SECONDS = 600  # within which all tasks start; the first also has this long to test and save
 STEP_SECONDS = 40  # within which any other task does its part of a step

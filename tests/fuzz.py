@@ -40,7 +40,7 @@ from test_formats import SHARED, write_set
 from landmark.annotations import find_annotations, read_face
 from landmark.augment import augment_batch
 from landmark.checkpoints import prefix_of, read_checkpoint
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.formats import FORMATS
 from landmark.mat import read_mat
 from landmark.pictures import read_picture

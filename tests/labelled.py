@@ -7,7 +7,7 @@ import numpy as np
 import scipy.io
 
 from landmark.annotations import find_annotations, read_face
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.formats import WFLW_68
 from landmark.points import crop_box, to_crop
 from landmark.pose import MEAN_HEAD

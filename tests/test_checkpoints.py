@@ -20,7 +20,7 @@ from landmark.checkpoints import (
     read_run,
     save,
 )
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.recipe import DEFAULT, FORMER_NAMES, ORIGINAL, RECIPES
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from conftest import ENVIRONMENT, REPO, call
 
-from landmark.cli import CORES
-from landmark.errors import UserError
+from landmark.cli import CORES, UserError
 
 SHIPPED = REPO / "models" / "landmark.pb"
 ON_CPU = f", on {CORES} CPU core{'s' * (CORES > 1)}"
@@ -26,7 +25,7 @@ def end(tmp_path):
     """end(body, **options): runs a script whose main() has this body: (exit code, stderr). Options: see Popen."""
 
     def end(body, **options):
-        program = "import os, sys\nfrom landmark.cli import command\nfrom landmark.errors import UserError\n"
+        program = "import os, sys\nfrom landmark.cli import UserError, command\n"
         program += f"\n@command\ndef main():\n    {body}\n\nmain()\n"
         options = {"stdout": subprocess.DEVNULL, "env": ENVIRONMENT, "cwd": tmp_path} | options
         with subprocess.Popen([sys.executable, "-c", program], stderr=-1, text=True, **options) as process:

@@ -18,9 +18,8 @@ import tensorflow.compat.v1 as tf
 from conftest import ENVIRONMENT, REPO
 
 from landmark import cluster, waiting
-from landmark.cli import command
+from landmark.cli import UserError, command
 from landmark.cluster import Cluster, find_cluster
-from landmark.errors import UserError
 from landmark.recipe import DEFAULT
 from senet import Mode, _conv, _fully_connected
 from train import add_training

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from fit_head import angles
 from head import rotation
 from landmark.annotations import find_annotations, read_faces
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.evaluation import (
     CLOSED,
     OPEN,

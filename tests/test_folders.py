@@ -12,7 +12,7 @@ from conftest import call
 from labelled import WRITERS, csv_text, head, is_labelled, photo, read_all, write, write_csv, write_mat, write_pts
 
 from landmark.annotations import find_annotations, identity_keys, photo_name
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.formats import Annotation
 from landmark.outputs import Outputs
 from landmark.points import crop_box

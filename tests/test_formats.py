@@ -13,7 +13,7 @@ from conftest import REPO
 
 from landmark import records as record_files
 from landmark.annotations import find_annotations, read_face, read_faces, split_faces
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.formats import FORMATS, WFLW_68, Annotation, read_points
 from landmark.points import MIRROR, crop_box, to_crop
 

@@ -12,7 +12,7 @@ from conftest import REPO, call, names_in
 
 from landmark import export
 from landmark.annotations import AnnotatedFace
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.export import FORMATS, freeze, write_checked
 from landmark.graphs import landmark_type_of, load_graph
 from landmark.outputs import whole_file

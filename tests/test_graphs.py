@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.graphs import load_graph
 from senet import SENet, crops_placeholder
 

@@ -29,7 +29,7 @@ from labelled import (
 )
 from PIL import Image
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.points import crop_box, crop_face
 
 # The eight EXIF orientations: from the upright picture to the pixels as stored, and a point's place in these.

@@ -13,8 +13,8 @@ import tensorflow.compat.v1 as tf
 from conftest import REPO
 
 from landmark import FaceTracker, load_model
+from landmark.cli import UserError
 from landmark.detectors import load_detector
-from landmark.errors import UserError
 from landmark.inference import FaceFinder
 from landmark.runtimes import load_session
 

@@ -6,7 +6,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.mat import read_mat
 
 

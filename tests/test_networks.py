@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from landmark import export
 from landmark.checkpoints import restore
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.recipe import DEFAULT
 from landmark.runtimes import load_opencv
 from landmark.training import gap_loss, heat_map_loss

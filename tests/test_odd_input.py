@@ -12,8 +12,8 @@ from conftest import BRIEF, ENVIRONMENT, REPO, call, names_in
 from labelled import head, photo, write_pts
 
 from landmark.checkpoints import lock_models, read_run
+from landmark.cli import UserError
 from landmark.cluster import find_cluster
-from landmark.errors import UserError
 from landmark.outputs import Outputs, lock, whole_folder
 
 NO_LOCKS = """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import REPO, call, names_in
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.outputs import LEDGER, PARTIAL, Outputs, read_ledger, whole_file, whole_folder
 
 SHIPPED = REPO / "models" / "landmark.pb"

@@ -16,8 +16,8 @@ from conftest import ENVIRONMENT, REPO, call, names_in
 
 import fit_score
 from landmark.annotations import find_annotations, split_faces
+from landmark.cli import UserError
 from landmark.detectors import YUNET_URL, load_detector
-from landmark.errors import UserError
 from landmark.inference import FaceFinder, FaceTracker, find_landmarks, find_on_crop, refine_face, turn_picture
 from landmark.points import OPENINGS, box_corners, measure_openings, turn_back
 from landmark.pose import estimate_tilt

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import REPO
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.pictures import read_picture
 
 ASTRONAUT = REPO / "images" / "astronaut.jpg"

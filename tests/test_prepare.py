@@ -13,7 +13,7 @@ from conftest import call, names_in, spec_box, spec_crop
 from landmark import records as record_files
 from landmark.annotations import find_annotations, read_faces
 from landmark.augment import augment_batch
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.evaluation import predict_faces, shake_box
 from landmark.outputs import PARTIAL
 from landmark.pose import MEAN_HEAD

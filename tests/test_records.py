@@ -14,7 +14,7 @@ from conftest import BRIEF, names_in
 
 from landmark import records as record_files
 from landmark.checkpoints import LAST, find_whole
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.outputs import Outputs
 from landmark.records import read_batches, read_manifest, read_records, to_record
 

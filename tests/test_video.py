@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import names_in
 
-from landmark.errors import UserError
+from landmark.cli import UserError
 from landmark.video import Video, write_video
 
 
