@@ -12,7 +12,6 @@ Usage:
 
 from landmark.startup import CORES, describe_device  # first: TensorFlow reads its settings as it is imported
 
-import argparse
 import functools
 import io
 import json
@@ -26,7 +25,7 @@ from matplotlib.figure import Figure
 
 from landmark import evaluation
 from landmark.annotations import find_annotations, read_faces
-from landmark.cli import UserError, command
+from landmark.cli import UserError, command, script_parser
 from landmark.detectors import load_detector
 from landmark.graphs import landmark_type_of, load_graph
 from landmark.inference import FaceFinder, default_model
@@ -88,7 +87,7 @@ def measure_detected(find_faces, prediction, truth, annotations, landmark_type):
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--pb", action="append", metavar="FILE", help="repeatable (landmark.pb, else that in models/)")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", action="append", type=Path, metavar="DIR", help="annotated photos, repeatable")

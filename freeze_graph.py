@@ -14,13 +14,12 @@ NME on the test records by up to 3% of its value.
 
 from landmark.startup import describe_device  # first: TensorFlow reads its settings as it is imported
 
-import argparse
 import importlib.util
 import shlex
 from pathlib import Path
 
 from landmark.checkpoints import find_checkpoint, prefix_of, read_run
-from landmark.cli import UserError, command
+from landmark.cli import UserError, command, script_parser
 from landmark.export import FORMATS, PB, freeze, read_crops, read_first, write_checked
 from landmark.inference import OWN_MODEL
 from landmark.outputs import Outputs, is_free
@@ -48,7 +47,7 @@ def read_test_crops(data, checkpoint, calibrate):
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints (models)")
     parser.add_argument("--checkpoint", type=prefix_of, metavar="PREFIX", help="what to freeze (the best in --models)")
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="records to check on (data)")

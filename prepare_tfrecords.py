@@ -15,7 +15,6 @@ files of their own, and together hold the same records.
 
 from landmark.startup import CORES  # first: TensorFlow reads its settings as it is imported
 
-import argparse
 import contextlib
 import hashlib
 import itertools
@@ -25,26 +24,22 @@ import shlex
 from pathlib import Path
 
 from landmark.annotations import REAL_SET, SAMPLE_SET, find_annotations, read_faces, split_faces, split_shards, types_of
-from landmark.cli import UserError, command
+from landmark.cli import UserError, command, number, script_parser
 from landmark.outputs import Outputs
 from landmark.records import write_records
 
-MAX_SHARDS = 99_999  # five digits
-
 
 def parse_args():
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
+    parser = script_parser(__doc__, allow_abbrev=False)
     default = REAL_SET if REAL_SET.is_dir() else SAMPLE_SET
     parser.add_argument("--data", action="append", type=Path, metavar="DIR", help=f"photos, repeatable ({default})")
     parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="which jaw the labels have (2d)")
     parser.add_argument("--out", type=Path, default=Path("data"), metavar="DIR", help="where to write (data)")
-    parser.add_argument("--shards", type=int, metavar="N", help="write N files a split, for N machines (one)")
+    shards = number(int, 1, 99_999)  # five digits
+    parser.add_argument("--shards", type=shards, metavar="N", help="write N files a split, for N machines (one)")
     parser.add_argument("--shard", type=int, metavar="I", help="only the I-th of these, 0..N-1 (all)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     args = parser.parse_args()
-    if args.shards is not None and not 1 <= args.shards <= MAX_SHARDS:
-        parser.error(f"argument --shards: {args.shards} is not in 1..{MAX_SHARDS}")
     if args.shard is not None and not 0 <= args.shard < (args.shards or 0):
         parser.error(f"argument --shard: {args.shard} is not in 0..N-1 of --shards N")
     args.data = args.data or [default]

@@ -36,7 +36,6 @@ Files not written by this same command, or made of another source, are kept unle
 
 from landmark.startup import describe_device  # first: TensorFlow reads its settings as it is imported
 
-import argparse
 import contextlib
 import csv
 import functools
@@ -55,7 +54,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
-from landmark.cli import UserError, command
+from landmark.cli import UserError, command, number, script_parser
 from landmark.detectors import YUNET, load_detector
 from landmark.formats import POINT_COLUMNS, Folder
 from landmark.graphs import load_graph
@@ -234,7 +233,7 @@ def show(picture, milliseconds=0):
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--pb", type=Path, metavar="FILE", help=".pb, .tflite or .onnx (landmark.pb, else in models/)")
     parser.add_argument("--images", type=Path, nargs="+", default=[Path("images")], help="pictures, folders (images)")
     parser.add_argument("--output", type=Path, default=Path("images/out"), metavar="DIR", help="folder (images/out)")
@@ -244,7 +243,7 @@ def parse_args():
     whole.add_argument("--camera", metavar="N", help="a camera in place of --images: 0 is the first; or a path, a URL")
     parser.add_argument("--detector", metavar="FILE", help=f"path of {YUNET}, in place of RetinaFace")
     parser.add_argument("--any_angle", action="store_true", help="search turned copies even where a face is upright")
-    parser.add_argument("--score", type=float, metavar="S", help=f"minimum score of a face, 0 to 1 ({MIN_SCORE})")
+    parser.add_argument("--score", type=number(float, 0, 1), help=f"minimum score of a face, 0 to 1 ({MIN_SCORE})")
     parser.add_argument("--pose", action="store_true", help="draw axes: to the face's left red, down green, ahead blue")
     parser.add_argument("--json", action="store_true", help="write the points as .json too")
     parser.add_argument("--show", action="store_true", help="show what is drawn in a window")
@@ -259,8 +258,6 @@ def parse_args():
         if getattr(args, name) not in (None, False) and not (args.detect or args.videos):
             parser.error(f"--{name} needs --detect, --video or --camera")
     args.score = MIN_SCORE if args.score is None else args.score
-    if not 0 <= args.score <= 1:
-        parser.error(f"--score {args.score} is not from 0 to 1")
     args.targets = {} if args.videos else list_pictures(args.images, args.output)
     args.targets |= {source: args.output / f"{name_video(source)}.mp4" for source in args.videos}
     for path, target in args.targets.items():

@@ -15,7 +15,6 @@ best one by test NME (box), and run.json: what the run was started with.
 
 from landmark.startup import describe_device  # first: TensorFlow reads its settings as it is imported
 
-import argparse
 import contextlib
 import functools
 import math
@@ -33,7 +32,7 @@ from tqdm import tqdm
 from landmark import checkpoints
 from landmark.augment import augment_batch
 from landmark.checkpoints import BEST, LAST, find_whole
-from landmark.cli import UserError, command
+from landmark.cli import UserError, command, number, script_parser
 from landmark.cluster import Cluster, find_cluster
 from landmark.recipe import RECIPES
 from landmark.records import SPLITS, check_labels, check_records, find_record_files, read_batches, read_manifest
@@ -276,23 +275,10 @@ def report(writer, step, loss, errors, sheet, rate, left):
 # The command line
 
 
-def _number(kind, low, high=math.inf):
-    """An argparse type: a number of that kind in low..high."""
-
-    def parse(text):
-        number = kind(text)
-        if not low <= number <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not in {low}..{high}")
-        return number
-
-    parse.__name__ = kind.__name__
-    return parse
-
-
 def parse_args():
     """The command line: (argparse.Namespace, Recipe)."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    count, positive, share = _number(int, 1), _number(float, 1e-12), _number(float, 1e-12, 1)
+    parser = script_parser(__doc__)
+    count, positive, share = number(int, 1), number(float, 1e-12), number(float, 1e-12, 1)
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder of the records (data)")
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="checkpoints, logs (models)")
     parser.add_argument("--recipe", choices=RECIPES, default="default", help="in landmark/recipe.py (default)")
@@ -300,13 +286,13 @@ def parse_args():
     parser.add_argument("--init", type=checkpoints.prefix_of, metavar="PREFIX", help="weights to start a new run from")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
-    parser.add_argument("--seed", type=_number(int, 0), default=0, help="of all that is random (0)")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="of all that is random (0)")
     chosen = {
         "learning_rate": (positive, "Adam's peak learning rate"),
         "decay_steps": (count, "steps between two decays"),
         "decay_rate": (share, "factor of each decay"),
         "keep_prob": (share, "fraction of units that dropout keeps"),
-        "weight_decay": (_number(float, 0), "weight of the L2 loss"),
+        "weight_decay": (number(float, 0), "weight of the L2 loss"),
     }
     for name, (kind, text) in chosen.items():
         parser.add_argument(f"--{name}", type=kind, help=f"{text} (the recipe's)")

@@ -9,7 +9,6 @@ upper lids are put on the lower ones, which it finds well even where it draws op
 and points.csv: correct or delete rows whose points are wrong. The same photos and model give the same files.
 """
 
-import argparse
 import csv
 import os
 import shlex
@@ -22,7 +21,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from landmark.cli import UserError, command
+from landmark.cli import UserError, command, script_parser
 from landmark.formats import POINT_COLUMNS, Folder
 from landmark.inference import default_model, load_model
 from landmark.outputs import is_free, whole_folder
@@ -49,7 +48,7 @@ def close_eyes(find_faces, picture, most):
 
 @command
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="photos of faces with closed eyes")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--pb", metavar="FILE", help="the model (landmark.pb, else that in models/)")

@@ -9,7 +9,6 @@ Each of the four numbers is the median over faces of where that side of the crop
 mean absolute error.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from landmark.annotations import REAL_SET, find_annotations, read_usable, split_faces
-from landmark.cli import CORES, UserError, command
+from landmark.cli import CORES, UserError, command, script_parser
 from landmark.detectors import load_detector
 from landmark.points import match_box, overlap, to_crop, to_photo
 
@@ -54,7 +53,7 @@ def print_errors(name, boxes, crops):
 
 @command
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--data", type=Path, default=REAL_SET, metavar="DIR", help=f"({REAL_SET})")
     parser.add_argument("--detector", metavar="FILE", help="see test_pb.py")
     args = parser.parse_args()

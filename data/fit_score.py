@@ -7,7 +7,6 @@ On held-out faces, and on as many boxes of the same sizes elsewhere in their pho
 their crop, as inference.find_upright does. The score is a logistic function of the logarithm of that.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from scipy.optimize import minimize
 from tqdm import tqdm
 
 from landmark.annotations import find_annotations, read_usable, split_faces
-from landmark.cli import CORES, UserError, command
+from landmark.cli import CORES, UserError, command, script_parser
 from landmark.inference import NUDGE, default_model, find_upright
 from landmark.points import box_corners, overlap
 from landmark.runtimes import loader_for
@@ -72,7 +71,7 @@ def fit(faces, others):
 
 @command
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="photos; repeatable")
     parser.add_argument("--pb", type=Path, metavar="FILE", help="see test_pb.py")
     args = parser.parse_args()

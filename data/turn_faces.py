@@ -16,7 +16,6 @@ the neck. So the photo is a sheet in space: where the head is, the sheet turns w
 not at all at the rim; what is in front hides what is behind.
 """
 
-import argparse
 import hashlib
 import shlex
 import sys
@@ -32,7 +31,7 @@ import numpy as np
 
 from fit_head import angles, aside, fit_head, prior, see, seen_places
 from landmark.annotations import find_annotations, identity_keys, photo_name, read_labels
-from landmark.cli import CORES, UserError, command
+from landmark.cli import CORES, UserError, command, number, script_parser
 from landmark.formats import source_of
 from landmark.outputs import is_free, whole_folder
 
@@ -187,16 +186,12 @@ def turn_face(job):
 
 @command
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="photos; repeatable")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--variants", type=int, default=4, help="turned pictures of each photo (4)")
-    parser.add_argument("--seed", type=int, default=0, help="of the poses (0)")
+    parser.add_argument("--variants", type=number(int, 1, 99), default=4, help="turned pictures of each photo (4)")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="of the poses (0)")
     args = parser.parse_args()
-    if not 1 <= args.variants <= 99:
-        parser.error(f"argument --variants: {args.variants} is not in 1..99")
-    if args.seed < 0:
-        parser.error(f"argument --seed: {args.seed} is below 0")
     if not is_free(args.out):
         raise UserError(f"{args.out} exists: name a new folder with --out")
     print(f"turning the faces of {', '.join(map(str, args.data))}, on {CORES} CPU cores")

@@ -1,7 +1,9 @@
 """How the scripts end: one-line errors, Ctrl-C and SIGTERM, worker processes that do not outlive them."""
 
+import argparse
 import contextlib
 import functools
+import math
 import multiprocessing
 import os
 import signal
@@ -17,6 +19,24 @@ class UserError(Exception):
 
     Scripts print the message and exit with code 1. Any other exception is a bug of ours and keeps its traceback.
     """
+
+
+def script_parser(doc, **options):
+    """The argparse parser of a script, whose docstring is its manual; options: of argparse.ArgumentParser."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+
+def number(kind, low, high=math.inf):
+    """An argparse type: a number of a kind, int or float, in low..high."""
+
+    def parse(text):
+        number = kind(text)
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not in {low}..{high}")
+        return number
+
+    parse.__name__ = kind.__name__  # for argparse's own messages
+    return parse
 
 
 def command(main):

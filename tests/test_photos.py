@@ -166,7 +166,7 @@ def test_a_detector_that_cannot_be_read_is_one_line(tmp_path, says, stop):
         code, message = stop(*command, *option)
         assert code == 2 and f"{option[0]} needs --detect" in message
     code, message = stop(*command, "--detect", "--score", 70)
-    assert code == 2 and "--score 70.0" in message
+    assert code == 2 and "--score: 70 is not in 0..1" in message
     assert not (tmp_path / "drawn").exists()
 
 
