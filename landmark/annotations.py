@@ -20,7 +20,7 @@ from landmark.cli import CORES, UserError, defer_signals, follow_parent
 from landmark.formats import FORMATS, find_annotated, rank_of, read_points, source_of
 from landmark.pictures import decode_picture, read_picture
 from landmark.points import JAW, LANDMARK_TYPES, OVERLAP, bounds, crop_box, crop_face, overlap, to_crop
-from landmark.pose import MEAN_HEAD, read_yaw
+from landmark.pose import MEAN_HEAD, estimate_pose, read_pose
 from landmark.recipe import DEFAULT
 
 REAL_SET = Path("data/300W_LP")
@@ -309,8 +309,10 @@ def read_face(annotation, landmark_type=LANDMARK_TYPES[0]):
     label = to_crop(points, box).astype(np.float32)
     if landmark_type not in known:
         label[JAW] = np.nan
-    crop, yaw = crop_face(photo, box), abs(read_yaw(annotation.photo.with_suffix(".mat"), points))
-    return AnnotatedFace(annotation.name, crop, label.ravel(), *_fit_photo(photo, data, box), yaw, landmark_type)
+    pose = read_pose(annotation.photo.with_suffix(".mat"))
+    yaw = abs(estimate_pose(points).yaw if np.isnan(pose.yaw) else pose.yaw)
+    fitted = _fit_photo(photo, data, box)
+    return AnnotatedFace(annotation.name, crop_face(photo, box), label.ravel(), *fitted, yaw, landmark_type)
 
 
 def read_usable(annotations):

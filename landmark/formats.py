@@ -201,7 +201,7 @@ def _find_fits(name, folder):
         if (photo := folder.photo_beside(path)) not in folder.labelled:
             try:
                 holds[path, photo] = name in read_mat(path, [name])
-            except UserError:
+            except (UserError, OSError):
                 holds[path, photo] = None
     folders = {path.parent for (path, photo), is_held in holds.items() if is_held and photo.exists()}
     for (path, photo), is_held in holds.items():

@@ -25,12 +25,10 @@ def read_mat(path, names):
     path: Path.
     names: of the variables that are wanted.
     Returns: dict of a name to float64 [...], in the variable's shape, of the variables that exist.
-    Raises UserError: the file cannot be read, is not a MAT file or is damaged, or a variable is not a plain matrix.
+    Raises UserError: it is not a MAT file or is damaged, or a variable is not a plain matrix. Raises OSError: it cannot
+        be read.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}") from None
+    data = path.read_bytes()
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if not order:
         raise UserError("not a readable MAT file (of version 5)")
@@ -43,16 +41,12 @@ def read_mat(path, names):
             if name not in names or name in found:
                 continue
             if flags % 256 not in CLASSES or flags & COMPLEX:
-                found[name] = None
-                continue
+                raise UserError(f"{name} is not a plain matrix of numbers")
             body = zlib.decompressobj().decompress(element, MOST)[8:] if kind == COMPRESSED else element
             *_, numbers = itertools.islice(_elements(body, order), 4)
             found[name] = _numbers(numbers, order).astype(np.float64).reshape(shape, order="F")
     except (struct.error, zlib.error, KeyError, TypeError, ValueError):  # truncated, or of the wrong type
         raise UserError("not a readable MAT file: damaged") from None
-    for name, numbers in found.items():
-        if numbers is None:
-            raise UserError(f"{name} is not a plain matrix of numbers")
     return found
 
 

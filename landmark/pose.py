@@ -38,17 +38,10 @@ CAMERA = 10  # how far away the camera is, in sizes of what the points span
 
 def read_pose(path):
     """The Pose in a face's MAT file (`Pose_Para`), see estimate_pose; NaN without such a file, or a pose in it."""
-    if path.exists():
-        with contextlib.suppress(UserError, ValueError, LookupError):  # it is damaged, or has no pose
-            pitch, yaw, roll = np.rad2deg(read_mat(path, ["Pose_Para"])["Pose_Para"][0, :3]).tolist()
-            return Pose(yaw, pitch, roll)
+    with contextlib.suppress(UserError, OSError, ValueError, LookupError):  # none, or damaged, or without a pose
+        pitch, yaw, roll = np.rad2deg(read_mat(path, ["Pose_Para"])["Pose_Para"][0, :3]).tolist()
+        return Pose(yaw, pitch, roll)
     return Pose(math.nan, math.nan, math.nan)
-
-
-def read_yaw(path, points):
-    """The yaw of a face in degrees, positive or negative: from its MAT file, or else estimated from its points."""
-    yaw = read_pose(path)[0]
-    return estimate_pose(points)[0] if math.isnan(yaw) else yaw
 
 
 def estimate_pose(points):
