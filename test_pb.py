@@ -51,19 +51,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 from landmark.cli import UserError, command, number, script_parser
 from landmark.detectors import YUNET, load_detector
 from landmark.formats import POINT_COLUMNS, Folder
-from landmark.graphs import load_graph
 from landmark.inference import MIN_SCORE, FaceFinder, FaceTracker, default_model, find_on_crop
 from landmark.outputs import Outputs
 from landmark.pictures import read_picture
 from landmark.points import LANDMARKS, OPENINGS, draw_landmarks, measure_openings
 from landmark.pose import Pose, draw_axes
-from landmark.runtimes import check_model, loader_for, run_session
+from landmark.runtimes import check_model, load_session, loader_for
 from landmark.video import Video, write_video
 
 MAX_NAMES = 10  # on a line
@@ -324,33 +322,28 @@ def main():
     outputs = Outputs(list_sources(args), args.overwrite)
     model = args.pb or default_model()
     print(f"finding points with {model}, on {describe_device()}")
-    with contextlib.ExitStack() as stack:
-
-        def load_in_session(path):
-            return functools.partial(run_session, stack.enter_context(tf.Session(graph=load_graph(path))))
-
-        predict = loader_for(model, load_in_session)(model)
-        check_model(predict, model)
-        find = functools.partial(find_on_crop, predict)
-        if args.detect or args.videos:
-            find = FaceFinder(predict, load_detector(args.detector), args.any_angle, args.score)
-        args.output.mkdir(parents=True, exist_ok=True)
-        for source in args.video or ():  # before any work
-            if not cv2.VideoCapture(os.fsencode(source)).grab():
-                raise UserError(f"OpenCV cannot read video {source}")
-        for source in args.videos:
-            target = args.targets[source]
-            tables = tables_of(args, target)
-            done, is_interrupted = draw_video(find, source, target, outputs, tables, args.pose, args.show)
-            print(f"{done}; the points are in {' and '.join(map(str, tables))}")
-            if is_interrupted:
-                break
-        if not args.videos:
-            tables = tables_of(args, args.output)
-            drawn, done = draw_pictures(find, args.targets, outputs, tables, args.pose)
-            print(f"{done}; the points are in {' and '.join(map(str, tables))}")
-            for path in drawn if args.show else []:
-                show(read_picture(path)[0])
+    predict = loader_for(model, load_session)(model)
+    check_model(predict, model)
+    find = functools.partial(find_on_crop, predict)
+    if args.detect or args.videos:
+        find = FaceFinder(predict, load_detector(args.detector), args.any_angle, args.score)
+    args.output.mkdir(parents=True, exist_ok=True)
+    for source in args.video or ():  # before any work
+        if not cv2.VideoCapture(os.fsencode(source)).grab():
+            raise UserError(f"OpenCV cannot read video {source}")
+    for source in args.videos:
+        target = args.targets[source]
+        tables = tables_of(args, target)
+        done, is_interrupted = draw_video(find, source, target, outputs, tables, args.pose, args.show)
+        print(f"{done}; the points are in {' and '.join(map(str, tables))}")
+        if is_interrupted:
+            break
+    if not args.videos:
+        tables = tables_of(args, args.output)
+        drawn, done = draw_pictures(find, args.targets, outputs, tables, args.pose)
+        print(f"{done}; the points are in {' and '.join(map(str, tables))}")
+        for path in drawn if args.show else []:
+            show(read_picture(path)[0])
 
 
 if __name__ == "__main__":
