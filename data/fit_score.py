@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from landmark.annotations import find_annotations, read_usable, split_faces
 from landmark.cli import CORES, UserError, command, script_parser
-from landmark.inference import NUDGE, default_model, find_upright
-from landmark.points import box_corners, overlap
+from landmark.inference import NUDGE, box_corners, default_model, find_upright
+from landmark.points import overlap
 from landmark.runtimes import loader_for
 
 TRIES = 20  # boxes drawn in a photo until one is off its face

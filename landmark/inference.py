@@ -11,19 +11,7 @@ import cv2
 import numpy as np
 
 from landmark.detectors import load_detector
-from landmark.points import (
-    LANDMARKS,
-    bounds,
-    box_corners,
-    crop_face,
-    cut_upright,
-    from_corners,
-    match_box,
-    measure_openings,
-    pixel_matrix,
-    to_photo,
-    upright_box,
-)
+from landmark.points import IMAGE_SIZE, LANDMARKS, bounds, crop_face, match_box, measure_openings, to_photo
 from landmark.pose import estimate_pose, estimate_tilt
 from landmark.runtimes import check_model, loader_for
 
@@ -162,8 +150,9 @@ def default_model():
 
 def find_landmarks(predict, picture, corners):
     """Points, float64 [N, 68, 2] in pixels of a picture, in boxes: corners float64 [N, 4, 2], see upright_box."""
-    crops = np.stack([cut_upright(picture, box) for box in corners])
-    return from_corners(predict(crops).reshape(-1, LANDMARKS, 2).astype(np.float64), np.asarray(corners))
+    shares = predict(np.stack([cut_upright(picture, box) for box in corners])).reshape(-1, LANDMARKS, 2)
+    corners = np.asarray(corners)
+    return shares.astype(np.float64) @ (corners[:, [1, 3]] - corners[:, :1]) + corners[:, :1]
 
 
 def predict_twice(predict, picture, box):
@@ -237,6 +226,52 @@ def turn_picture(picture, degrees):
     frame = np.round(np.abs(matrix[:, :2]) @ size)
     matrix[:, 2] += (frame - size) / 2
     return cv2.warpAffine(picture, pixel_matrix(matrix), frame.astype(int)) if degrees else picture, matrix
+
+
+# The crop of a face that may be tilted
+
+
+def upright_box(points, roll):
+    """The crop_box of a tilted face, turned with it and not cut to whole pixels.
+
+    points: float64 [68, 2] in pixels of the photo.
+    roll: degrees by which the face is turned clockwise in the photo.
+    Returns: float64 [4, 2], the corners in pixels of the photo, at the upright face's top left, top right, bottom right
+        and bottom left.
+    """
+    turn = turn_back(roll)
+    low, high = (points @ turn).min(0), (points @ turn).max(0)
+    sides = high - low
+    low = low - sides * [0.05, 0.30]
+    return box_corners([*low, *(low + sides * [1.05 * 1.05, 1.30 * 1.05])]) @ turn.T
+
+
+def turn_back(degrees):
+    """The matrix [2, 2] that turns rows x y, y down, anticlockwise: `points @ turn_back(roll)` stand upright, and
+    `points @ turn_back(roll).T` are turned clockwise."""
+    return cv2.getRotationMatrix2D((0, 0), -degrees, 1)[:, :2]
+
+
+def box_corners(box):
+    """The corners of a box (x_min, y_min, x_max, y_max): float64 [4, 2], clockwise from x_min y_min."""
+    x_min, y_min, x_max, y_max = box
+    return np.array([[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max]], np.float64)
+
+
+def cut_upright(photo, corners):
+    """crop_face() for a tilted box, corners float64 [4, 2] as upright_box returns them: uint8 [128, 128, 3]."""
+    # OpenCV warps only pictures of less than 32,767 pixels a side.
+    low, high = (np.clip(edge, 0, photo.shape[1::-1]).astype(int) for edge in (corners.min(0) - 1, corners.max(0) + 2))
+    photo, first = photo[low[1] : high[1], low[0] : high[0]], corners[0] - low
+    matrix = pixel_matrix(np.column_stack([(corners[[1, 3]] - corners[0]).T / IMAGE_SIZE, first]))
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(photo, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=flags)
+
+
+def pixel_matrix(matrix):
+    """The matrix for cv2.warpAffine where points are mapped by a matrix, float64 [2, 3] both: OpenCV's origin is the
+    centre of the first pixel, ours its corner."""
+    return np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2].sum(1) / 2 - 0.5])
 
 
 # In videos

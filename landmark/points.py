@@ -112,57 +112,6 @@ def match_box(box, others):
     return int(np.argmax(shared)) if max(shared, default=0) > OVERLAP else None
 
 
-# The crop of a face that may be tilted
-
-
-def upright_box(points, roll):
-    """The crop_box of a tilted face, turned with it and not cut to whole pixels.
-
-    points: float64 [68, 2] in pixels of the photo.
-    roll: degrees by which the face is turned clockwise in the photo.
-    Returns: float64 [4, 2], the corners in pixels of the photo, at the upright face's top left, top right, bottom right
-        and bottom left.
-    """
-    turn = turn_back(roll)
-    low, high = (points @ turn).min(0), (points @ turn).max(0)
-    sides = high - low
-    low = low - sides * [0.05, 0.30]
-    return box_corners([*low, *(low + sides * [1.05 * 1.05, 1.30 * 1.05])]) @ turn.T
-
-
-def turn_back(degrees):
-    """The matrix [2, 2] that turns rows x y, y down, anticlockwise: `points @ turn_back(roll)` stand upright, and
-    `points @ turn_back(roll).T` are turned clockwise."""
-    return cv2.getRotationMatrix2D((0, 0), -degrees, 1)[:, :2]
-
-
-def box_corners(box):
-    """The corners of a box (x_min, y_min, x_max, y_max): float64 [4, 2], clockwise from x_min y_min."""
-    x_min, y_min, x_max, y_max = box
-    return np.array([[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max]], np.float64)
-
-
-def cut_upright(photo, corners):
-    """crop_face() for a tilted box, corners float64 [4, 2] as upright_box returns them: uint8 [128, 128, 3]."""
-    # OpenCV warps only pictures of less than 32,767 pixels a side.
-    low, high = (np.clip(edge, 0, photo.shape[1::-1]).astype(int) for edge in (corners.min(0) - 1, corners.max(0) + 2))
-    photo, first = photo[low[1] : high[1], low[0] : high[0]], corners[0] - low
-    matrix = pixel_matrix(np.column_stack([(corners[[1, 3]] - corners[0]).T / IMAGE_SIZE, first]))
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(photo, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=flags)
-
-
-def pixel_matrix(matrix):
-    """The matrix for cv2.warpAffine where points are mapped by a matrix, float64 [2, 3] both: OpenCV's origin is the
-    centre of the first pixel, ours its corner."""
-    return np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2].sum(1) / 2 - 0.5])
-
-
-def from_corners(shares, corners):
-    """Points [..., 68, 2] as shares of the sides of tilted boxes [..., 4, 2] to pixels of the photo."""
-    return shares @ (corners[..., [1, 3], :] - corners[..., :1, :]) + corners[..., :1, :]
-
-
 # Drawing
 
 

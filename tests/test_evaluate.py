@@ -30,8 +30,8 @@ from landmark.evaluation import (
 )
 from landmark.formats import read_points
 from landmark.graphs import landmark_type_of, load_graph
-from landmark.inference import Face
-from landmark.points import LANDMARK_TYPES, nme, turn_back
+from landmark.inference import Face, turn_back
+from landmark.points import LANDMARK_TYPES, nme
 from landmark.pose import MEAN_HEAD, estimate_pose, estimate_tilt, read_pose
 from landmark.records import read_records as read_faces_of_records
 from landmark.runtimes import load_session

@@ -18,8 +18,17 @@ import fit_score
 from landmark.annotations import find_annotations, split_faces
 from landmark.cli import UserError
 from landmark.detectors import YUNET_URL, load_detector
-from landmark.inference import FaceFinder, FaceTracker, find_landmarks, find_on_crop, refine_face, turn_picture
-from landmark.points import OPENINGS, box_corners, measure_openings, turn_back
+from landmark.inference import (
+    FaceFinder,
+    FaceTracker,
+    box_corners,
+    find_landmarks,
+    find_on_crop,
+    refine_face,
+    turn_back,
+    turn_picture,
+)
+from landmark.points import OPENINGS, measure_openings
 from landmark.pose import estimate_tilt
 from landmark.runtimes import load_session
 
