@@ -29,8 +29,9 @@ from landmark.cli import UserError, command, script_parser
 from landmark.detectors import load_detector
 from landmark.graphs import landmark_type_of, load_graph
 from landmark.inference import FaceFinder, default_model
+from landmark.measures import BOX_LIMIT, LIMIT, auc, measure_faces, nme
 from landmark.outputs import Outputs
-from landmark.points import BOX_LIMIT, GREEN, LIMIT, RED, auc, contact_sheet, measure_faces, nme, to_crop
+from landmark.points import GREEN, RED, contact_sheet, to_crop
 from landmark.records import read_records
 from landmark.runtimes import run_session
 

@@ -57,9 +57,10 @@ from landmark.cli import UserError, command, number, script_parser
 from landmark.detectors import YUNET, load_detector
 from landmark.formats import POINT_COLUMNS, Folder
 from landmark.inference import MIN_SCORE, FaceFinder, FaceTracker, default_model, find_on_crop
+from landmark.measures import measure_openings
 from landmark.outputs import Outputs
 from landmark.pictures import read_picture
-from landmark.points import LANDMARKS, OPENINGS, draw_landmarks, measure_openings
+from landmark.points import LANDMARKS, OPENINGS, draw_landmarks
 from landmark.pose import Pose, draw_axes
 from landmark.runtimes import check_model, load_session, loader_for
 from landmark.video import Video, write_video

@@ -30,7 +30,8 @@ from landmark.cli import UserError, command
 from landmark.detectors import load_detector
 from landmark.formats import FORMATS
 from landmark.inference import FaceFinder, default_model, turn_picture
-from landmark.points import bounds, match_box, nme
+from landmark.measures import nme
+from landmark.points import bounds, match_box
 from landmark.runtimes import load_session
 
 ANGLES = 0, 30, 60, 90, 180

@@ -14,26 +14,9 @@ from tqdm import tqdm
 from landmark.annotations import find_crop, read_labels
 from landmark.cli import UserError
 from landmark.formats import read_points
+from landmark.measures import BOX_LIMIT, LIMIT, NME, face_sizes, measure_faces, measure_gaps, measure_openings, nme
 from landmark.pictures import decode_picture
-from landmark.points import (
-    BOX_LIMIT,
-    IMAGE_SIZE,
-    LANDMARKS,
-    LIMIT,
-    NME,
-    OPENINGS,
-    PARTS,
-    bounds,
-    crop_face,
-    face_sizes,
-    match_box,
-    mean_gap,
-    measure_faces,
-    measure_openings,
-    nme,
-    to_crop,
-    to_photo,
-)
+from landmark.points import IMAGE_SIZE, LANDMARKS, PARTS, bounds, crop_face, match_box, to_crop, to_photo
 from landmark.pose import YAW_BINS, estimate_pose, read_pose
 
 BATCH = 32
@@ -263,11 +246,3 @@ def measure_poses(points, truth, annotations):
     known = np.isfinite(off).all(1)
     groups = _bin_yaws(truth).items()
     return {name: off[chosen & known].mean(0).tolist() for name, chosen in groups if (chosen & known).any()}
-
-
-def measure_gaps(points):
-    """How far apart the lids (mean of both eyes) and the lips of points [N, 68, 2] are, float [N] each, over the length
-    of the nose, which turns as they do."""
-    nose = mean_gap(points, [27], [33])
-    right, left, lips = (mean_gap(points, *gap) / nose for gap, _ in OPENINGS.values())
-    return (right + left) / 2, lips

@@ -14,9 +14,10 @@ import tensorflow.compat.v1 as tf
 from landmark.checkpoints import read_run, restore
 from landmark.cli import UserError, silenced
 from landmark.graphs import PLAIN_OPS, TYPE_ATTRIBUTE, load_graph
+from landmark.measures import nme
 from landmark.outputs import whole_folder
 from landmark.pictures import read_picture
-from landmark.points import LANDMARK_TYPES, LANDMARKS, crop_face, nme, to_photo
+from landmark.points import LANDMARK_TYPES, LANDMARKS, crop_face, to_photo
 from landmark.records import read_records
 from landmark.runtimes import INPUT_NAME, OUTPUT_NAME, load_onnx, load_saved_model, load_session, load_tflite
 from senet import SENet, crops_placeholder

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from landmark.detectors import load_detector
-from landmark.points import IMAGE_SIZE, LANDMARKS, bounds, crop_face, match_box, measure_openings, to_photo
+from landmark.measures import measure_openings
+from landmark.points import IMAGE_SIZE, LANDMARKS, bounds, crop_face, match_box, to_photo
 from landmark.pose import estimate_pose, estimate_tilt
 from landmark.runtimes import check_model, loader_for
 

@@ -5,7 +5,8 @@ from collections import namedtuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from landmark.points import GREEN, LANDMARKS, OPENINGS, RED, contact_sheet, nme, to_photo
+from landmark.measures import nme
+from landmark.points import GREEN, LANDMARKS, OPENINGS, RED, contact_sheet, to_photo
 from landmark.pose import YAW_BINS
 from landmark.records import read_batches
 from senet import GRID, SENet

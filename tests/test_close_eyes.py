@@ -10,7 +10,7 @@ from conftest import REPO, call, names_in
 from landmark import load_model
 from landmark.annotations import find_annotations
 from landmark.formats import read_points
-from landmark.points import measure_openings
+from landmark.measures import measure_openings
 
 SHUT = REPO / "tests" / "blink" / "shut.jpg"
 

@@ -22,7 +22,6 @@ from landmark.evaluation import (
     Prediction,
     compare_openings,
     detect_points,
-    measure_gaps,
     measure_groups,
     measure_poses,
     predict_faces,
@@ -31,7 +30,8 @@ from landmark.evaluation import (
 from landmark.formats import read_points
 from landmark.graphs import landmark_type_of, load_graph
 from landmark.inference import Face, turn_back
-from landmark.points import LANDMARK_TYPES, nme
+from landmark.measures import measure_gaps, nme
+from landmark.points import LANDMARK_TYPES
 from landmark.pose import MEAN_HEAD, estimate_pose, estimate_tilt, read_pose
 from landmark.records import read_records as read_faces_of_records
 from landmark.runtimes import load_session

@@ -28,7 +28,8 @@ from landmark.inference import (
     turn_back,
     turn_picture,
 )
-from landmark.points import OPENINGS, measure_openings
+from landmark.measures import measure_openings
+from landmark.points import OPENINGS
 from landmark.pose import estimate_tilt
 from landmark.runtimes import load_session
 

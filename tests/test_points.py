@@ -2,18 +2,8 @@ import numpy as np
 import pytest
 from conftest import spec_box, spec_crop
 
-from landmark.points import (
-    MIRROR,
-    OPENINGS,
-    crop_box,
-    crop_face,
-    face_box,
-    measure_faces,
-    measure_openings,
-    nme,
-    to_crop,
-    to_photo,
-)
+from landmark.measures import measure_faces, measure_openings, nme
+from landmark.points import MIRROR, OPENINGS, crop_box, crop_face, face_box, to_crop, to_photo
 
 
 def test_crop_box_cuts_toward_zero_and_widens_in_the_order_of_the_spec():

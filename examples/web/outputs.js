@@ -3,7 +3,7 @@ import { COLUMNS, LINES, OPENINGS } from "./constants.js";
 import { apart, bounds, mean } from "./geometry.js";
 
 const GREEN = "#3dffa2", YELLOW = "#ffd166", AXES = ["#ff4b5c", "#35d05b", "#4d96ff"];
-/** How far a face's eyes and mouth are open, as measure_openings of landmark/points.py has it. */
+/** How far a face's eyes and mouth are open, as measure_openings of landmark/measures.py has it. */
 export function openings({ points }) {
   const gap = ([these, those]) => mean(these.map((i, k) => apart(points[i], points[those[k]])));
   return Object.fromEntries(Object.entries(OPENINGS).map(([part, [lids, ends]]) => [part, gap(lids) / gap(ends)]));
