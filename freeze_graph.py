@@ -18,7 +18,7 @@ import importlib.util
 import shlex
 from pathlib import Path
 
-from landmark.checkpoints import find_checkpoint, prefix_of, read_run
+from landmark.checkpoints import BEST, LAST, find_whole, prefix_of, read_run
 from landmark.cli import UserError, command, script_parser
 from landmark.export import FORMATS, PB, freeze, read_crops, read_first, write_checked
 from landmark.inference import OWN_MODEL
@@ -71,7 +71,7 @@ def main():
     outputs = Outputs(dict.fromkeys([args.output, *files]), args.overwrite)
     if args.saved_model and not is_free(args.saved_model):
         raise UserError(f"{args.saved_model} is in the way: name a new folder, as each version of a model has")
-    checkpoint = args.checkpoint or find_checkpoint(args.models)
+    checkpoint = args.checkpoint or find_whole(args.models, BEST) or find_whole(args.models, LAST)
     if not checkpoint:
         raise UserError(f"no checkpoint in {args.models}: run python train.py")
     print(f"freezing {checkpoint}, on {describe_device()}")

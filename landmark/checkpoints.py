@@ -42,11 +42,6 @@ def step_of(checkpoint):
     return int(step)
 
 
-def find_checkpoint(models):
-    """The best checkpoint of a folder, or the last if none was tested, or None; see find_whole."""
-    return find_whole(models, BEST) or find_whole(models, LAST)
-
-
 def find_whole(models, name):
     """The prefix (str) of the newest whole checkpoint in a folder, or None if there are none; name: LAST or BEST.
 

@@ -8,18 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import BRIEF, call, names_in
 
-from landmark.checkpoints import (
-    BEST,
-    LAST,
-    find_checkpoint,
-    find_whole,
-    is_due,
-    lock_models,
-    prefix_of,
-    read_checkpoint,
-    read_run,
-    save,
-)
+from landmark.checkpoints import BEST, LAST, find_whole, is_due, lock_models, prefix_of, read_checkpoint, read_run, save
 from landmark.cli import UserError
 from landmark.recipe import DEFAULT, FORMER_NAMES, ORIGINAL, RECIPES
 
@@ -123,7 +112,7 @@ def test_the_newest_whole_checkpoint_is_found_whatever_the_file_checkpoint_says(
         (models / "checkpoint").unlink()
         if content is not None:
             (models / "checkpoint").write_bytes(content)
-        assert find_whole(models, LAST) == find_checkpoint(models) == str(models / "model.ckpt-10")
+        assert find_whole(models, LAST) == str(models / "model.ckpt-10")
     assert (read_checkpoint(find_whole(models, LAST))["weights"] == 10).all() and not capsys.readouterr().out
     (models / "model.ckpt-10.index").unlink()
     assert find_whole(models, LAST) == str(models / "model.ckpt-9")
@@ -143,7 +132,7 @@ def test_the_newest_whole_checkpoint_is_found_whatever_the_file_checkpoint_says(
         assert str(models) in str(refused.value) and "\n" not in str(refused.value)
     assert find_whole(models, BEST) is None
     saved([7], BEST)
-    assert find_checkpoint(models) == str(models / "best.ckpt-7")
+    assert find_whole(models, BEST) == str(models / "best.ckpt-7")
 
 
 def test_train_and_freeze_stop_if_no_checkpoint_is_whole(saved, records, says):
