@@ -24,7 +24,7 @@ from tqdm import tqdm
 from landmark.cli import UserError, command, script_parser
 from landmark.formats import POINT_COLUMNS, Folder
 from landmark.inference import default_model, load_model
-from landmark.outputs import is_free, whole_folder
+from landmark.outputs import whole_folder
 from landmark.pictures import read_picture
 from landmark.points import OPENINGS
 
@@ -56,13 +56,11 @@ def main():
         "--spread", type=float, default=SPREAD, help=f"largest spread, per width of the face ({SPREAD})"
     )
     args = parser.parse_args()
-    if not is_free(args.out):
-        raise UserError(f"{args.out} exists: name a new folder with --out")
     if not args.data.is_dir():
         raise UserError(f"no folder {args.data}")
     photos = [path for path in Folder(args.data).files if cv2.haveImageReader(os.fsencode(path))]
-    find_faces, rows = load_model(args.pb or default_model()), []
     with whole_folder(args.out) as partial:
+        find_faces, rows = load_model(args.pb or default_model()), []
         for path in tqdm(photos, unit="photo", disable=None):
             try:
                 picture, content = read_picture(path)

@@ -22,26 +22,6 @@ from landmark.detectors import load_detector
 from landmark.points import match_box, overlap, to_crop, to_photo
 
 
-def match_faces(detector, annotations):
-    """Finds faces, a list of Annotation, in their photos, each by the Detector's box that overlaps its true crop most.
-
-    Faces that cannot be read are reported and left out.
-    Returns: (positions in annotations, int [M]; the detector's boxes and the true crops, float64 [M, 4] each) of the M
-        faces that it finds.
-    Raises UserError: it finds none.
-    """
-    rows = []
-    for i, photo, _, crop in read_usable(tqdm(annotations, unit="face", disable=None)):
-        boxes = detector.find(photo)
-        best = match_box(crop, boxes)
-        if best is not None:
-            rows.append((i, boxes[best], crop))
-    if not rows:
-        raise UserError(f"the detector finds none of {len(annotations)} faces")
-    numbers, boxes, crops = zip(*rows, strict=True)
-    return np.array(numbers), np.array(boxes), np.array(crops, np.float64)
-
-
 def print_errors(name, boxes, crops):
     """Prints how far boxes are from true crops, float64 [M, 4] each: each side, as a share of the crop's side."""
     errors = np.abs(boxes - crops) / np.tile(crops[:, 2:] - crops[:, :2], 2)
@@ -60,7 +40,14 @@ def main():
     print(f"fitting the crop in the boxes of {args.detector or 'RetinaFace'}, on {CORES} CPU cores")
     annotations = find_annotations([args.data])
     is_test = np.array(split_faces(annotations))
-    numbers, boxes, crops = match_faces(load_detector(args.detector), annotations)
+    detector, rows = load_detector(args.detector), []
+    for i, photo, _, crop in read_usable(tqdm(annotations, unit="face", disable=None)):
+        boxes = detector.find(photo)
+        if (best := match_box(crop, boxes)) is not None:
+            rows.append((i, boxes[best], crop))
+    if not rows:
+        raise UserError(f"the detector finds none of {len(annotations)} faces")
+    numbers, boxes, crops = map(np.array, zip(*rows, strict=True))
     tested = is_test[numbers]
     share = to_crop(crops.reshape(-1, 2, 2), boxes)
     corners = np.median(share[~tested], axis=0)

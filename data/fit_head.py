@@ -166,9 +166,8 @@ def fit_head(points, is_outline=True):
 
 def angles(turn):
     """Pitch, yaw and roll, radians, of a rotation [3, 3]: the inverse of head.rotation."""
-    flip = np.diag([1.0, -1, 1])
-    r = flip @ turn @ flip
-    return np.arctan2(r[1, 2], r[2, 2]), -np.arcsin(np.clip(r[0, 2], -1, 1)), np.arctan2(r[0, 1], r[0, 0])
+    pitch, roll = np.arctan2(-turn[1, 2], turn[2, 2]), np.arctan2(-turn[0, 1], turn[0, 0])
+    return pitch, -np.arcsin(np.clip(turn[0, 2], -1, 1)), roll
 
 
 def aside(turn):

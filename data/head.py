@@ -8,7 +8,10 @@ camera as it is modelled (make_sample.py), or MEAN of fit_head.py does (turn_fac
 
 import multiprocessing
 import os
+import sys
+from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the last bit of its sums depends on the threads
 import cv2
 import numpy as np
@@ -46,13 +49,12 @@ def vertex_normals(xyz, tri):
 
 
 def rotation(pitch, yaw, roll):
-    """300W_LP's R = Rx Ry Rz, from its y up to our y down: [3, 3]; angles in radians."""
+    """300W_LP's R = Rx Ry Rz, with our y down: [3, 3]; angles in radians."""
     (sp, sy, sr), (cp, cy, cr) = np.sin([pitch, yaw, roll]), np.cos([pitch, yaw, roll])
-    rx = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    rx = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     ry = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
-    rz = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
-    flip = np.diag([1.0, -1, 1])
-    return flip @ rx @ ry @ rz @ flip
+    rz = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return rx @ ry @ rz
 
 
 def runs(first, last):

@@ -10,12 +10,10 @@ same bytes.
 """
 
 import gzip
-import sys
 import zipfile
 from collections import defaultdict
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 from head import rasterize, vertex_normals  # first: it sets how many threads NumPy takes
 
 # isort: split

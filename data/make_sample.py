@@ -15,10 +15,8 @@ Nothing in it comes from photos or their labels: head.npz is MakeHuman's (make_h
 
 import functools
 import shlex
-import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 from head import SIZE, rasterize, rotation, run_workers, smoothstep, unit, vertex_normals, write_face  # sets threads
 
 # isort: split
@@ -28,7 +26,7 @@ import numpy as np
 
 import dress
 from dress import Part, flat, joined, tile
-from landmark.cli import CORES, UserError, command, number, script_parser
+from landmark.cli import CORES, command, number, script_parser
 from landmark.outputs import whole_folder
 from paint import canvas, noise, over, paint
 from people import EYE, LASH, SKIN, TONGUE, TOOTH, WET, draw_expression, draw_person, express, follow, landmarks, model
@@ -368,8 +366,6 @@ def main():
     parser.add_argument("--variants", type=number(int, 1), default=4, help="poses of each (4)")
     parser.add_argument("--seed", type=number(int, 0), default=0, help="of all that is random (0)")
     args = parser.parse_args()
-    if args.out.exists():
-        raise UserError(f"{args.out} exists: remove it to render again")
     print(f"rendering {args.faces} faces in {args.variants} poses, on {CORES} CPU cores")
     with whole_folder(args.out) as partial:
         jobs = [(partial, args.seed, face, args.variants) for face in range(args.faces)]

@@ -21,7 +21,6 @@ import shlex
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 from head import SIZE, grid_triangles, rasterize, rotation, run_workers, smoothstep, write_face  # first: sets threads
 
 # isort: split
@@ -33,7 +32,7 @@ from fit_head import angles, aside, fit_head, prior, see, seen_places
 from landmark.annotations import find_annotations, identity_keys, photo_name, read_labels
 from landmark.cli import CORES, UserError, command, number, script_parser
 from landmark.formats import source_of
-from landmark.outputs import is_free, whole_folder
+from landmark.outputs import whole_folder
 
 BOX = 190  # pixels, sqrt(w * h) of a face's points in 300W_LP: photos of another size are scaled to it
 MIN_BOX = 20  # pixels: smaller faces are not turned
@@ -192,11 +191,9 @@ def main():
     parser.add_argument("--variants", type=number(int, 1, 99), default=4, help="turned pictures of each photo (4)")
     parser.add_argument("--seed", type=number(int, 0), default=0, help="of the poses (0)")
     args = parser.parse_args()
-    if not is_free(args.out):
-        raise UserError(f"{args.out} exists: name a new folder with --out")
     print(f"turning the faces of {', '.join(map(str, args.data))}, on {CORES} CPU cores")
-    photos = find_photos(args.data)
     with whole_folder(args.out) as partial:
+        photos = find_photos(args.data)
         jobs = [(partial, *photo, args.variants, args.seed) for photo in photos]
         answers = run_workers(turn_face, jobs, "photo", [prior])
         far, wrong = answers.count(None), [answer for answer in answers if isinstance(answer, str)]

@@ -92,7 +92,9 @@ def is_free(path):
 
 
 def whole_folder(path):
-    """whole_file() for a folder, whose `path` is_free; removes what killed runs left of it."""
+    """whole_file() for a folder; removes what killed runs left of it. UserError: its `path` is not is_free."""
+    if not is_free(path):
+        raise UserError(f"{path} is in the way: name a new folder")
     path = Path(path).resolve()
     _remove_partials(_find_partials(path.parent).get(_partial_end(path), ()))
     return whole_file(path, Path.mkdir)
