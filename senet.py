@@ -171,7 +171,21 @@ def _conv(mode, net, size, outputs, stride=1):
         # TF-Slim's variance scaling: 1.3 makes up for what truncation takes from the variance.
         initializer = tf.truncated_normal_initializer(stddev=math.sqrt(1.3 * 2 / math.prod(shape[:-1])))
         weights = _variable("weights", shape, initializer, regularizer=lambda w: mode.weight_decay * tf.nn.l2_loss(w))
-        return tf.nn.relu(_normalised_conv(mode, net, weights, stride), name="Relu")
+        with tf.variable_scope("BatchNorm"):
+            beta = _variable("beta", [outputs], tf.zeros_initializer())
+            gamma = _variable("gamma", [outputs], tf.ones_initializer())
+            moving_mean = _variable("moving_mean", [outputs], tf.zeros_initializer(), trainable=False)
+            moving_variance = _variable("moving_variance", [outputs], tf.ones_initializer(), trainable=False)
+        net = tf.nn.conv2d(net, weights, strides=stride, padding="SAME", name="Conv2D")
+        known = {} if mode.is_training else {"mean": moving_mean, "variance": moving_variance}
+        net, mean, variance = tf.nn.fused_batch_norm(
+            net, gamma, beta, epsilon=BATCH_NORM_EPSILON, is_training=mode.is_training, **known
+        )
+        if mode.is_training:
+            for moving, batch in (moving_mean, mean), (moving_variance, variance):
+                update = tf.assign_sub(moving, (moving - batch) * (1 - mode.batch_norm_decay))
+                tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
+        return tf.nn.relu(net, name="Relu")
 
 
 def _pool(net):
@@ -183,25 +197,6 @@ def _fully_connected(net, outputs, name="fully_connected"):
         weights = _variable("weights", [net.shape[-1], outputs], tf.glorot_uniform_initializer())
         biases = _variable("biases", [outputs], tf.zeros_initializer())
         return tf.nn.relu(tf.nn.bias_add(tf.matmul(net, weights), biases), name="Relu")
-
-
-def _normalised_conv(mode, net, weights, stride):
-    outputs = weights.shape[-1:]
-    with tf.variable_scope("BatchNorm"):
-        beta = _variable("beta", outputs, tf.zeros_initializer())
-        gamma = _variable("gamma", outputs, tf.ones_initializer())
-        moving_mean = _variable("moving_mean", outputs, tf.zeros_initializer(), trainable=False)
-        moving_variance = _variable("moving_variance", outputs, tf.ones_initializer(), trainable=False)
-    net = tf.nn.conv2d(net, weights, strides=stride, padding="SAME", name="Conv2D")
-    known = {} if mode.is_training else {"mean": moving_mean, "variance": moving_variance}
-    net, mean, variance = tf.nn.fused_batch_norm(
-        net, gamma, beta, epsilon=BATCH_NORM_EPSILON, is_training=mode.is_training, **known
-    )
-    if mode.is_training:
-        for moving, batch in (moving_mean, mean), (moving_variance, variance):
-            update = tf.assign_sub(moving, (moving - batch) * (1 - mode.batch_norm_decay))
-            tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
-    return net
 
 
 def _variable(name, shape, initializer, **options):
