@@ -16,7 +16,7 @@ from landmark.cli import UserError
 from landmark.formats import read_points
 from landmark.measures import BOX_LIMIT, LIMIT, NME, face_sizes, measure_faces, measure_gaps, measure_openings, nme
 from landmark.pictures import decode_picture
-from landmark.points import IMAGE_SIZE, LANDMARKS, PARTS, bounds, crop_face, match_box, to_crop, to_photo
+from landmark.points import LANDMARKS, PARTS, WHOLE_CROP, bounds, crop_face, match_box, to_crop, to_photo
 from landmark.pose import YAW_BINS, estimate_pose, read_pose
 
 BATCH = 32
@@ -40,9 +40,9 @@ PROTOCOL = (
 ROWS = {"all", *(f"yaw {low}-{high}" for low, high in YAW_BINS), "yaws", "eyes closed", "mouth open", *PARTS, "shaken"}
 ROWS |= {"detected", "true crops", "eye_open", "mouth_open"}
 
-# The faces that predictions are compared with. names: list of <SET>/<stem>; points: float64 [N, 68, 2] in pixels of the
-# photo, NaN for a point without a label; boxes: int64 [N, 4] of the crops, x_min y_min x_max y_max; yaws: float64 [N],
-# degrees, 0 or more; numbers: list of int, the position of each among the faces read.
+# The faces that predictions are compared with. names: str [N], <SET>/<stem>; points: float64 [N, 68, 2] in pixels of
+# the photo, NaN for a point without a label; boxes: int64 [N, 4] of the crops, x_min y_min x_max y_max; yaws: float64
+# [N], degrees, 0 or more; numbers: int [N], the position of each among the faces read.
 GroundTruth = namedtuple("GroundTruth", "names points boxes yaws numbers")
 
 # What one model predicts. points: float64 [N, 68, 2] in pixels of the photo; errors: NME; shaken: NME of N * SHAKES
@@ -55,15 +55,12 @@ def shake_box(face, shakes):
 
     Returns: (crops uint8 [K, 128, 128, 3], boxes int64 [K, 4] in pixels of the photo).
     """
-    box = np.array(face.box)
-    sides = np.tile(box[2:] - box[:2], 2)
-    shaken = cuts = np.round(box + shakes * sides).astype(np.int64)
-    if face.photo:
-        picture = decode_picture(face.photo)
-    else:  # the crop is all there is
-        picture = face.crop
-        cuts = np.round((shaken - np.tile(box[:2], 2)) / sides * IMAGE_SIZE).astype(np.int64)
-    return np.array([crop_face(picture, cut) for cut in cuts.tolist()]), shaken
+    # without a photo the crop is all there is
+    picture, own = (decode_picture(face.photo), face.box) if face.photo else (face.crop, WHOLE_CROP)
+    cuts, boxes = (
+        np.round(box + shakes * np.tile(np.subtract(box[2:], box[:2]), 2)).astype(np.int64) for box in (own, face.box)
+    )
+    return np.array([crop_face(picture, cut) for cut in cuts.tolist()]), boxes
 
 
 # Predictions
@@ -111,9 +108,7 @@ def predict_faces(models, faces, landmark_types, total=None):
         first += len(faces)
     if not truths:
         raise UserError("none of the faces can be used")
-    names, points, boxes, yaws, numbers = zip(*truths, strict=True)
-    joined = (np.concatenate(rows) for rows in (points, boxes, yaws))
-    truth = GroundTruth(sum(names, []), *joined, sum(numbers, []))
+    truth = GroundTruth(*map(np.concatenate, zip(*truths, strict=True)))
     predictions = {}
     for name in models:
         points, *errors = map(np.concatenate, zip(*parts[name], strict=True))
@@ -138,7 +133,7 @@ def _gather(numbers, faces):
         abs(estimate_pose(each).yaw) if np.isnan(face.yaw) else face.yaw
         for each, face in zip(points, faces, strict=True)
     ]
-    return GroundTruth([face.name for face in faces], points, boxes, np.array(yaws), [*numbers])
+    return GroundTruth(np.array([face.name for face in faces]), points, boxes, np.array(yaws), np.array(numbers))
 
 
 def detect_points(find_faces, truth, annotations, landmark_type):

@@ -123,8 +123,8 @@ def test_each_face_is_read_once_for_all_models_and_unusable_ones_are_reported(re
         "middle": lambda crops: np.full([len(crops), 136], 0.5),
     }
     truth, predictions = predict_faces(models, iter(faces), dict.fromkeys(models, "pts_2d"))
-    assert truth.numbers == [number for number in range(len(faces)) if number not in broken]
-    assert truth.names == [faces[number].name for number in truth.numbers]
+    assert truth.numbers.tolist() == [number for number in range(len(faces)) if number not in broken]
+    assert truth.names.tolist() == [faces[number].name for number in truth.numbers]
     said = capsys.readouterr().err
     assert all(f"{line}; left out" in said for line in broken.values())
     assert predictions.keys() == models.keys()

@@ -234,7 +234,7 @@ def test_a_folder_with_damaged_files_is_measured_without_them(damaged, capsys):
     truth, _ = predict_faces({}, read_faces(annotations), {})
     said = [line for line in capsys.readouterr().err.splitlines() if line.endswith("; left out")]
     assert len(said) == len(bad) and len(truth.names) == len(good)
-    assert truth.names == [annotations[number].name for number in truth.numbers]
+    assert truth.names.tolist() == [annotations[number].name for number in truth.numbers]
 
 
 def test_labels_are_in_stored_pixels_whatever_exif_says(tmp_path, make, small_set, run, read_records):
