@@ -88,13 +88,13 @@ def whole_file(path, create=Path.touch):
 
 def is_free(path):
     """Whether a Path can become a whole_folder(): it is new, or an empty folder."""
-    return not path.exists() or path.is_dir() and not any(path.iterdir())
+    return not os.path.exists(path) or path.is_dir() and not any(path.iterdir())
 
 
 def whole_folder(path):
     """whole_file() for a folder; removes what killed runs left of it. UserError: its `path` is not is_free."""
     if not is_free(path):
-        raise UserError(f"{path} is in the way: name a new folder")
+        raise UserError(f"{path} exists: name a new folder")
     path = Path(path).resolve()
     _remove_partials(_find_partials(path.parent).get(_partial_end(path), ()))
     return whole_file(path, Path.mkdir)
