@@ -17,7 +17,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import ENVIRONMENT, REPO
 
-from landmark import cluster, waiting
+from landmark import cluster
 from landmark.cli import UserError, command
 from landmark.cluster import Cluster, find_cluster
 from landmark.recipe import DEFAULT
@@ -134,7 +134,7 @@ def test_alone_nothing_changes():
         assert alone.agree({"steps": 1}, 7) == 7
         alone.start(session)
         assert not graph.get_operations()
-    assert (alone.tasks, alone.index, alone.is_first, alone.target) == (1, 0, True, "")
+    assert (alone.tasks, alone.index, alone.is_first) == (1, 0, True)
     assert alone.share(["a", "b"]) == ["a", "b"]
 
 
@@ -173,9 +173,7 @@ def test_tf_config_as_platforms_write_it(first, monkeypatch):
     assert [task.index for task in found] == [0, 1, 2] and [task.is_first for task in found] == [True, False, False]
     assert [task.name for task in found] == [f"{job} {index}" for job, index in tasks]
     assert {task.tasks for task in found} == {3}
-    assert [task.target.rpartition("/")[2].rpartition(":")[2] for task in found] == [
-        address.rpartition(":")[2] for address in addresses
-    ]
+    assert [task._addresses[task.index] for task in found] == addresses
 
 
 @pytest.mark.parametrize(
@@ -187,7 +185,7 @@ def test_a_tf_config_of_one_task_is_none(config, monkeypatch):
     else:
         monkeypatch.setenv("TF_CONFIG", config)
     task = find_cluster()
-    assert task.tasks == 1 and task.is_first and task.target == ""
+    assert task.tasks == 1 and task.is_first
 
 
 @pytest.mark.parametrize(
@@ -214,7 +212,7 @@ def test_a_wrong_tf_config_is_one_line(config, monkeypatch, says):
 @command
 def train_for_ever():
     """A task in a process of its own, which is stopped in one way or another."""
-    waiting.ASK_SECONDS, waiting.ANSWER_SECONDS, cluster.STEP_SECONDS = 1, 2, 6
+    cluster.ASK_SECONDS, cluster.ANSWER_SECONDS, cluster.STEP_SECONDS = 1, 2, 6
     task = find_cluster()
     assert task.agree({"steps": 1000}, 7 if task.is_first else 0) == 7
     step = tf.get_variable("step", [], tf.int64, tf.zeros_initializer())
