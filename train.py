@@ -164,11 +164,10 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     test = add_test_set(test_paths, batch_size, training.averages, build)
     live_start = add_live_start(training.end_points, manifest.mean_face, recipe.hidden_scale, recipe.hidden_mean)
 
-    # What the checkpoints hold, by name: the whole run; the averages, under the variables' names
-    whole = {variable.op.name: variable for variable in tf.global_variables()}
+    # Savers: of the whole run; of the averages, under the variables' names; of the variables alone
     averages = {variable.op.name: training.averages.average(variable) for variable in tf.model_variables()}
     new_saver = functools.partial(tf.train.Saver, max_to_keep=None, save_relative_paths=True)
-    savers = {LAST: new_saver(whole), BEST: new_saver(averages)}
+    run_saver, best_saver, init_saver = map(new_saver, [None, averages, tf.model_variables()])
 
     # Session: the best averages first, whose error is the one to beat; then the weights to go on with
     open_logs = functools.partial(tf.summary.FileWriter, str(models / "logs"))
@@ -178,22 +177,22 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
         session.run(tf.global_variables_initializer())
         best_nme = math.inf
         if best:
-            checkpoints.restore(averages, session, best)
+            checkpoints.restore(best_saver, session, best)
             best_nme = measure(session, test).box
             print(f"best so far: {best}, test NME {best_nme:.2%} (box)")
         if last:
-            checkpoints.restore(whole, session, last)
+            checkpoints.restore(run_saver, session, last)
             print(f"continuing from {last}")
         elif init and cluster.is_first:
-            checkpoints.restore({name: whole[name] for name in averages}, session, init)
-            checkpoints.restore(averages, session, init)
+            checkpoints.restore(init_saver, session, init)
+            checkpoints.restore(best_saver, session, init)
         elif recipe.live_start and cluster.is_first:
             for op in live_start:
                 session.run(op)
         cluster.start(session)
 
         # Loop
-        crops_a_step = batch_size * cluster.tasks
+        savers, crops_a_step = {LAST: run_saver, BEST: best_saver}, batch_size * cluster.tasks
         return run_steps(session, cluster, training, test, savers, writer, models, start, steps, crops_a_step, best_nme)
 
 

@@ -70,30 +70,36 @@ def read_checkpoint(prefix):
 
     Raises UserError if it is missing or damaged.
     """
-    folder, name = os.path.split(prefix)
-    with tempfile.TemporaryDirectory() as links:  # TensorFlow takes models/[1]/model.ckpt for a pattern
-        for path in Path(folder).glob(f"{glob.escape(name)}.*"):
-            os.symlink(path.resolve(), f"{links}/x{path.name.removeprefix(name)}")
+    with _plain_path(prefix) as path:
         try:
-            reader = tf.train.load_checkpoint(f"{links}/x")
+            reader = tf.train.load_checkpoint(path)
             return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
         except (tf.errors.OpError, ValueError, LookupError, RuntimeError, MemoryError) as error:
-            reason = str(error).partition("\n")[0].replace(f"{links}/x", str(prefix))
+            reason = str(error).partition("\n")[0].replace(path, str(prefix))
             raise UserError(f"{prefix} is missing or damaged: {reason}") from None
 
 
-def restore(variables, session, checkpoint):
-    """Gives variables, a dict of each one's name in a checkpoint (prefix, str) to a tf.Variable, their values there.
-
-    Raises UserError: the checkpoint is missing or damaged, or lacks one of them, or has it in another shape.
-    """
-    values, feeds = read_checkpoint(checkpoint), {}
-    for name, variable in variables.items():
+def restore(saver, session, checkpoint):
+    """saver.restore() from a checkpoint (prefix, str) in any folder; UserError if it is missing or does not fit."""
+    values, variables = read_checkpoint(checkpoint), saver._var_list
+    if not isinstance(variables, dict):
+        variables = {variable.op.name: variable for variable in variables}
+    for name, variable in variables.items():  # TensorFlow itself would assign values of any shape
         found = values[name].shape if name in values else "not found in checkpoint"
         if found != tuple(variable.shape):
             raise UserError(f"{checkpoint} belongs to another graph: {name} is {found}, not {tuple(variable.shape)}")
-        feeds[variable.initializer.inputs[1]] = values[name]
-    session.run([variable.initializer for variable in variables.values()], feeds)
+    with _plain_path(checkpoint) as path:
+        saver.restore(session, path)
+
+
+@contextlib.contextmanager
+def _plain_path(prefix):
+    """A path to a checkpoint that TensorFlow does not take for a pattern, as it does models/[1]/model.ckpt."""
+    prefix = Path(prefix)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in prefix.parent.glob(f"{glob.escape(prefix.name)}.*"):
+            os.symlink(path.resolve(), f"{folder}/x{path.name.removeprefix(prefix.name)}")
+        yield f"{folder}/x"
 
 
 def _prefixes(models, name):

@@ -62,7 +62,7 @@ def freeze(checkpoint, crops):
     with tf.Graph().as_default() as graph, tf.Session() as session:
         placeholder = crops_placeholder()
         outputs, _ = SENet(placeholder, network=run["network"])
-        restore({variable.op.name: variable for variable in tf.model_variables()}, session, checkpoint)
+        restore(tf.train.Saver(), session, checkpoint)
         frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), [OUTPUT])
         expected = run_batches(lambda batch: session.run(outputs, {placeholder: batch}), crops)
     plain = fold_batch_norms(frozen)

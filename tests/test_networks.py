@@ -100,10 +100,11 @@ def test_every_variable_learns_and_a_checkpoint_holds_all_of_it(network, crops, 
         assert not [name for name, a, b in zip(names, before, after, strict=True) if (a == b).all()]
         assert sum(map(is_fully_connected, tf.trainable_variables())) >= 16
 
-        checkpoint = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"), write_meta_graph=False)
+        saver = tf.train.Saver()
+        checkpoint = saver.save(session, str(tmp_path / "model.ckpt"), write_meta_graph=False)
         losses = [session.run([training.scalars["total"], training.step])[0] for _ in range(3)]
         session.run(tf.global_variables_initializer())
-        restore({variable.op.name: variable for variable in tf.global_variables()}, session, checkpoint)
+        restore(saver, session, checkpoint)
         again = [session.run([training.scalars["total"], training.step])[0] for _ in range(3)]
         np.testing.assert_allclose(again, losses, rtol=1e-3)
         assert losses[0] != losses[2]
