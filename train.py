@@ -135,7 +135,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     # Data
     cluster = cluster or Cluster()
     manifest = read_manifest(data)
-    check_labels(manifest)
+    check_labels(manifest.labelled, manifest.train, manifest.landmark_type)
     train_paths, test_paths = (find_record_files(data, split) for split in SPLITS)
     last, best = (find_whole(models, name) if cluster.is_first else None for name in (LAST, BEST))
     choices = recipe._asdict()

@@ -68,13 +68,24 @@ def to_record(face):
     return record.SerializeToString(deterministic=True)
 
 
-def _describe(train, test, landmark_type):
-    """The Manifest, but for sizes and fingerprint, of some faces; train, test: lists of (label, yaw) of each."""
-    labels = np.array([label for label, _ in train], np.float64)
-    labelled = np.isfinite(labels[:, ::2]).sum(0)
-    mean_face = _mean_face(np.nansum(labels, 0), labelled)
-    frontal = sum(not yaw >= FRONTAL for _, yaw in train) / len(train)  # an unknown yaw (NaN) counts as frontal
-    return Manifest(landmark_type, len(train), len(test), mean_face, labelled, frontal, {}, None)
+class _Totals:
+    """What a Manifest says of the training records, added up as they come."""
+
+    def __init__(self):
+        self.label, self.labelled = np.zeros(2 * LANDMARKS), np.zeros(LANDMARKS, int)
+        self.frontal, self.count, self.landmark_type = 0, 0, None
+
+    def add(self, face):
+        self.label += np.nan_to_num(face.label)
+        self.labelled += np.isfinite(face.label[::2])
+        self.frontal += not face.yaw >= FRONTAL  # an unknown yaw (NaN) counts as frontal
+        self.count += 1
+        self.landmark_type = face.landmark_type
+
+    def manifest(self, test, paths, fingerprint=None):
+        sizes = {path.name: path.stat().st_size for path in paths}
+        mean_face, frontal = _mean_face(self.label, self.labelled), self.frontal / self.count
+        return Manifest(self.landmark_type, self.count, test, mean_face, self.labelled, frontal, sizes, fingerprint)
 
 
 def _mean_face(label, labelled):
@@ -96,7 +107,7 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
     Raises UserError: train or test would be empty; only skipped.txt is written then.
     """
     skipped_txt = out / f"skipped{shard}.txt"
-    described, skipped, preview = ([], []), [], []
+    counts, totals, skipped, preview = [0, 0], _Totals(), [], []
     paths = [out / f"{split}{shard}.tfrecords" for split in SPLITS]
     with contextlib.ExitStack() as files:
         partials = [files.enter_context(write(path)) for path in paths]
@@ -106,20 +117,21 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
                 skipped.append(face)
                 continue
             writers[split].write(to_record(face))
-            described[split].append((face.label, face.yaw))
+            counts[split] += 1
+            if not split:
+                totals.add(face)
             if len(preview) < PREVIEW_CROPS:
                 preview.append(face)
         with write(skipped_txt) as path:
             path.write_bytes(os.fsencode("".join(f"{line}\n" for line in sorted(skipped))))
-        if not all(described):
+        if not all(counts):
             raise UserError(
-                f"{len(is_test) - len(skipped)} usable faces of {len(is_test)} are too few to train and test on"
+                f"{sum(counts)} usable faces of {len(is_test)} are too few to train and test on"
                 f"{', give fewer --shards' if shard else ''}; {skipped_txt} says what is wrong with the others"
             )
-        manifest = _describe(*described, preview[0].landmark_type)
         if not shard:  # of shards, only all together must have all labels
-            check_labels(manifest)
-    manifest = manifest._replace(sizes={path.name: path.stat().st_size for path in paths}, fingerprint=fingerprint)
+            check_labels(totals.labelled, counts[0], totals.landmark_type)
+    manifest = totals.manifest(counts[1], paths, fingerprint)
     points = np.reshape([face.label for face in preview], [-1, LANDMARKS, 2])
     sheet = contact_sheet(np.array([face.crop for face in preview]), [(points, GREEN)])
     with write(out / f"records{shard}.json") as path:
@@ -129,20 +141,21 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
     return manifest, len(skipped)
 
 
-def check_labels(manifest):
-    """Prints how many training faces of a Manifest have labels for each part, where not all have.
+def check_labels(labelled, count, landmark_type):
+    """Prints how many training faces have labels for each part, where not all have.
 
+    labelled: int [68], the number of training faces with a label for each landmark; count: of all of them.
     Raises UserError: no face has a label for some landmark.
     """
-    missing = np.flatnonzero(manifest.labelled == 0)
+    missing = np.flatnonzero(labelled == 0)
     if len(missing):
-        other = {"pts_2d": "3d", "pts_3d": "2d"}[manifest.landmark_type]
+        other = {"pts_2d": "3d", "pts_3d": "2d"}[landmark_type]
         what = "the jaw" if {*missing} == {*JAW} else f"points {', '.join(map(str, missing))}"
         raise UserError(f"no training face has a label for {what}: prepare with --points {other}, or add such faces")
     for part, lines in PARTS.items():
-        fewest = min(manifest.labelled[index] for line in lines for index in line)
-        if fewest < manifest.train:
-            print(f"{fewest:,} of {manifest.train:,} training faces have labels for all of the {part}")
+        fewest = min(labelled[index] for line in lines for index in line)
+        if fewest < count:
+            print(f"{fewest:,} of {count:,} training faces have labels for all of the {part}")
 
 
 def _to_json(manifest):
@@ -227,14 +240,12 @@ def _parse(record, path):
 
 
 def check_records(train_paths, test_paths):
-    """Reads every record of some files, with a progress bar: see _describe. Raises UserError as read_records does."""
-    described, landmark_type = [], None
-    for split, paths in zip(SPLITS, (train_paths, test_paths), strict=True):
-        described.append([])
-        for face in tqdm(read_records(paths, landmark_type), f"check {split}", unit="record", disable=None):
-            described[-1].append((face.label, face.yaw))
-            landmark_type = face.landmark_type
-    return _describe(*described, landmark_type)
+    """Reads every record of some files, with a progress bar: their Manifest. Raises UserError as read_records does."""
+    totals = _Totals()
+    for face in tqdm(read_records(train_paths), "check train", unit="record", disable=None):
+        totals.add(face)
+    test = tqdm(read_records(test_paths, totals.landmark_type), "check test", unit="record", disable=None)
+    return totals.manifest(sum(1 for _ in test), [*train_paths, *test_paths])
 
 
 def read_manifest(folder):
@@ -249,7 +260,7 @@ def read_manifest(folder):
     known = [manifest for path in files if (manifest := _from_json(path)) and manifest.sizes.items() <= sizes.items()]
     if sum(len(manifest.sizes) for manifest in known) == len(sizes):
         return _merge(folder, known)
-    manifest, path = check_records(*paths)._replace(sizes=sizes), Path(folder) / "records.json"
+    manifest, path = check_records(*paths), Path(folder) / "records.json"
     if not path.exists() or "mean_face" in path.read_text(errors="replace"):  # or it is someone else's
         outputs = Outputs({path: None}, overwrite=True)  # so that the next preparation may replace it
         with outputs.write(path) as partial:
