@@ -52,9 +52,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="photos of faces with closed eyes")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--pb", metavar="FILE", help="the model (landmark.pb, else that in models/)")
-    parser.add_argument(
-        "--spread", type=float, default=SPREAD, help=f"largest spread, per width of the face ({SPREAD})"
-    )
+    parser.add_argument("--spread", type=float, default=SPREAD, help=f"largest spread, in widths of a face ({SPREAD})")
     args = parser.parse_args()
     if not args.data.is_dir():
         raise UserError(f"no folder {args.data}")

@@ -1,11 +1,12 @@
 """What people have on and in front of their faces: hair, beards, hats, clothes, glasses, hands, things."""
 
+from head import grid_triangles, rasterize, smoothstep, unit
+
 from collections import namedtuple
 
 import cv2
 import numpy as np
 
-from head import grid_triangles, rasterize, smoothstep, unit
 from people import EYE, SKIN, model
 
 # A piece of the scene: vertices [V, 3], centimetres; where they are in the texture [V, 2], pixels; triangles [T, 3];

@@ -9,14 +9,12 @@ on the mesh, chosen by looking at it and by the markup's public definition: see 
 same bytes.
 """
 
+from head import rasterize, vertex_normals  # first: it sets how many threads NumPy takes
+
 import gzip
 import zipfile
 from collections import defaultdict
 from pathlib import Path
-
-from head import rasterize, vertex_normals  # first: it sets how many threads NumPy takes
-
-# isort: split
 
 import numpy as np
 

@@ -13,13 +13,11 @@ Nothing in it comes from photos or their labels: head.npz is MakeHuman's (make_h
 (people.py), their textures (paint.py), hair, clothes and things (dress.py).
 """
 
+from head import SIZE, rasterize, rotation, run_workers, smoothstep, unit, vertex_normals, write_face  # sets threads
+
 import functools
 import shlex
 from pathlib import Path
-
-from head import SIZE, rasterize, rotation, run_workers, smoothstep, unit, vertex_normals, write_face  # sets threads
-
-# isort: split
 
 import cv2
 import numpy as np

@@ -1,5 +1,7 @@
 """What the people of make_sample.py look like: the textures of their skin, hair, clothes, eyes, mouth and things."""
 
+from head import smoothstep, unit
+
 import functools
 import itertools
 
@@ -7,7 +9,6 @@ import cv2
 import numpy as np
 
 from dress import ATLAS, FLAT, SLEEVE, beard_field, flat, hairline, outside
-from head import smoothstep, unit
 from people import brow_points, model, spots
 
 # BGR: skin from light to dark; hair black, browns, blond, red, grey; irises.

@@ -4,12 +4,12 @@ Space: as in head.py, with the origin between the eyes. All heads are of one siz
 up to the camera.
 """
 
+from head import smoothstep
+
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-
-from head import smoothstep
 
 SKIN, WET, EYE, TOOTH, TONGUE, LASH = range(6)  # kinds of vertices
 LOOP = 3  # of the loops of `edge`, where the lips meet at rest

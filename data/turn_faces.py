@@ -16,14 +16,12 @@ the neck. So the photo is a sheet in space: where the head is, the sheet turns w
 not at all at the rim; what is in front hides what is behind.
 """
 
+from head import SIZE, grid_triangles, rasterize, rotation, run_workers, smoothstep, write_face  # first: sets threads
+
 import hashlib
 import shlex
 import sys
 from pathlib import Path
-
-from head import SIZE, grid_triangles, rasterize, rotation, run_workers, smoothstep, write_face  # first: sets threads
-
-# isort: split
 
 import cv2
 import numpy as np

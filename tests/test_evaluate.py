@@ -1,3 +1,5 @@
+from head import rotation
+
 import json
 import shutil
 
@@ -9,7 +11,6 @@ from conftest import REPO
 from scipy.spatial.transform import Rotation
 
 from fit_head import angles
-from head import rotation
 from landmark.annotations import find_annotations, read_face, read_faces
 from landmark.cli import UserError
 from landmark.evaluation import (

@@ -1,5 +1,7 @@
 """data/make_sample.py: its files, and whether the labels are where the rendered faces have them; data/make_head.py."""
 
+from head import SIZE, rasterize, rotation
+
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,6 @@ import pytest
 import scipy.io
 from conftest import REPO
 
-from head import SIZE, rasterize, rotation
 from make_sample import Camera, body_parts, render_face
 from people import SKIN, draw_expression, draw_person, express, model, places
 from people import landmarks as find_landmarks

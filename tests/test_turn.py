@@ -1,5 +1,7 @@
 """data/turn_faces.py, on rendered heads whose truth is known."""
 
+from head import rotation
+
 import functools
 import os
 import shutil
@@ -17,7 +19,6 @@ from conftest import ENVIRONMENT, REPO
 import turn_faces
 from bench.turned import compare, find_turns, find_variants
 from fit_head import SAMPLES, angles, aside, fit_head, prior, see
-from head import rotation
 from landmark.annotations import find_annotations, split_faces
 from landmark.formats import Annotation, Row
 from make_sample import render_face, write_person
