@@ -121,7 +121,7 @@ def main():
     began = time.monotonic()
     types = {path: landmark_type_of(graph) for path, graph in graphs.items()}
     truth, predictions = evaluation.predict_faces(models, faces, types, annotations and len(annotations))
-    crops = len(models) * len(truth.names) * (1 + evaluation.SHAKES)
+    crops = len(models) * len(truth.names) * (1 + evaluation.JITTERS)
     print(f"{evaluation.PROTOCOL}\n{crops} crops, {crops / (time.monotonic() - began):.0f} a second")
     annotations = annotations and [annotations[i] for i in truth.numbers]
     results = {}

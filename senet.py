@@ -51,9 +51,9 @@ def SENet(
         if shape.stem == 1:
             net = _pool(net)
         maps = []
-        for outputs, narrow, blocks in shape.stages:
+        for outputs, bottleneck, blocks in shape.stages:
             for block in range(blocks):
-                net = _block(mode, shape, net, outputs, narrow, halve=block == 0)
+                net = _block(mode, shape, net, outputs, bottleneck, halve=block == 0)
             maps.append(net)
         return shape.head(mode, maps)
 
@@ -95,10 +95,10 @@ def add_live_start(end_points, mean_face, hidden_scale, hidden_mean):
 # Blocks
 
 
-def _block(mode, shape, net, outputs, narrow, halve):
+def _block(mode, shape, net, outputs, bottleneck, halve):
     """A branch with a squeeze, beside a shortcut; halves the sides of the map, or keeps them and the channels."""
-    branch = _conv(mode, net, 1, narrow)
-    branch = _conv(mode, branch, 3, narrow)
+    branch = _conv(mode, net, 1, bottleneck)
+    branch = _conv(mode, branch, 3, bottleneck)
     if halve and shape.pool == "inside":
         branch = _pool(branch)
     branch = _conv(mode, branch, 1, outputs)

@@ -19,7 +19,7 @@ import head  # noqa: F401  # first: it sets how many threads NumPy takes
 
 import numpy as np
 
-from fit_head import aside, fit_head, see
+from fit_head import fit_head, head_yaw, see
 from landmark.annotations import find_annotations, identity_keys
 from landmark.cli import CORES, UserError, command
 from landmark.formats import read_points
@@ -95,7 +95,7 @@ def compare(views):
         ours = np.array(see(fit, turn @ fit.turn))
         shift = (ours - true)[1, 17:].mean(0)  # the authors turn the head about another point
         box = np.sqrt(np.ptp(true[0], axis=0).prod())
-        answers.append((abs(aside(turn @ fit.turn)), np.linalg.norm(ours - shift - true, axis=-1) / box))
+        answers.append((abs(head_yaw(turn @ fit.turn)), np.linalg.norm(ours - shift - true, axis=-1) / box))
     return answers
 
 

@@ -170,6 +170,6 @@ def angles(turn):
     return pitch, -np.arcsin(np.clip(turn[0, 2], -1, 1)), roll
 
 
-def aside(turn):
+def head_yaw(turn):
     """The degrees by which a head is turned about its own vertical axis, with yaw's sign; its yaw, if it is upright."""
     return np.rad2deg(np.arctan2(turn[2, 0], turn[2, 2]))

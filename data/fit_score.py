@@ -50,7 +50,7 @@ def fit(faces, others):
     logarithm of how far points follow; faces and others have the same total weight, however many there are of either.
 
     faces, others: see measure.
-    Returns: (NO_FACE, STEEPNESS).
+    Returns: (SCORE_MIDPOINT, STEEPNESS).
     Raises UserError: faces do not move less than the others, or one of them is missing.
     """
     if not (len(faces) and len(others)):
@@ -89,7 +89,7 @@ def main():
         shares = ", ".join(f"{share:.2f}" for share in np.percentile(moved, percentiles))
         print(f"{len(moved)} {name}, {right.mean():.1%} on the right side of 0.5; percentiles {percentiles} of how far "
               f"points follow: {shares}")  # fmt: skip
-    print(f"landmark/inference.py: NO_FACE, STEEPNESS = {middle:.2f}, {steepness:.1f}")
+    print(f"landmark/inference.py: SCORE_MIDPOINT, STEEPNESS = {middle:.2f}, {steepness:.1f}")
     print("then: python examples/web/constants.py")
 
 

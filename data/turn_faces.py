@@ -26,7 +26,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fit_head import angles, aside, fit_head, prior, see, seen_places
+from fit_head import angles, fit_head, head_yaw, prior, see, seen_places
 from landmark.annotations import find_annotations, identity_keys, photo_name, read_labels
 from landmark.cli import CORES, UserError, command, number, script_parser
 from landmark.formats import source_of
@@ -151,12 +151,12 @@ def choose_turns(rng, fit, variants):
 
     The camera moves up or down a little; the head turns about its own vertical axis, so that it stays on its neck.
     """
-    now = aside(fit.turn)
+    now = head_yaw(fit.turn)
     first = abs(now) + TURN[0]
     turned = first + (np.arange(variants) + rng.random(variants)) / variants * (TURN[1] - first)
     way = np.sign(now) if abs(now) > AHEAD else rng.choice([-1, 1]) * (-1) ** np.arange(variants)
     starts = [rotation(nod, 0, 0) @ fit.turn for nod in np.deg2rad(NOD) * rng.normal(0, 1, variants).clip(-2, 2)]
-    yaws = np.deg2rad(way * turned - [aside(start) for start in starts])
+    yaws = np.deg2rad(way * turned - [head_yaw(start) for start in starts])
     return [start @ rotation(0, yaw, 0) for start, yaw in zip(starts, yaws, strict=True)]
 
 
@@ -171,7 +171,7 @@ def turn_face(job):
     except UserError as error:
         return str(error)
     fit = fit_head(points, is_outline)
-    if abs(aside(fit.turn)) > FARTHEST:
+    if abs(head_yaw(fit.turn)) > FARTHEST:
         return None
     rng = np.random.default_rng([seed, *hashlib.md5(f"{group}/{face}".encode()).digest()])
     surface = sheet(fit)

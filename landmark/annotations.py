@@ -34,7 +34,7 @@ ONE_FACE = 0.5  # boxes whose overlap is a larger share of their union belong to
 ORIENTATIONS = [lambda picture, k=k: np.rot90(picture, k) for k in range(4)]
 ORIENTATIONS += [lambda picture, k=k: np.rot90(picture[:, ::-1], k) for k in range(4)]
 VARIANT = re.compile(r"_\d+$")
-MADE_OF = re.compile("(_(Flip|turned))+$")  # a set of mirrors; data/turn_faces.py's
+DERIVED = re.compile("(_(Flip|turned))+$")  # the ending of a set of mirrors, or of data/turn_faces.py's
 TURNED = re.compile(r"(#\d+)?_\d+$")  # a variant in a set of data/turn_faces.py, also of a photo's further faces
 STORED_CROP = 160  # pixels: a side of the crop in the photo that a record keeps
 # Augmentation hardly ever goes further: half a side of the crop with its jitter, in sides; the largest turn, radians.
@@ -54,7 +54,7 @@ AnnotatedFace = namedtuple("AnnotatedFace", "name crop label box photo yaw landm
 def find_annotations(folders):
     """The annotated faces of folders (Paths), in all of formats.FORMATS that they hold; prints how many in which.
 
-    A photo that is reached twice is one photo, and two labels of one face are one face: see settle.
+    A photo that is reached twice is one photo, and two labels of one face are one face: see merge_labels.
     Returns: list of Annotation, in an order that looks random but depends on their names alone, so that neighbours in a
         record file are not the same face or set.
     Raises UserError: a folder is missing or holds no faces, or two labels of a face differ; the message names it.
@@ -74,13 +74,13 @@ def find_annotations(folders):
                 " scripts of this project wrote there are ignored"
             )
         found |= {(folder, name): annotations for name, annotations in sets.items()}
-    settled = settle([annotation for annotations in found.values() for annotation in annotations])
-    kept = {id(annotation) for annotation in settled}
+    merged = merge_labels([annotation for annotations in found.values() for annotation in annotations])
+    kept = {id(annotation) for annotation in merged}
     for (folder, name), annotations in found.items():
         if some := [annotation for annotation in annotations if id(annotation) in kept]:
             types = " and ".join(name.removeprefix("pts_").upper() for name in sorted(types_of(some)))
             print(f"{len(some):,} faces in {folder}: {name}, {types or 'no readable'} points")
-    return sorted(name_faces(settled), key=lambda annotation: _hash(annotation.name))
+    return sorted(name_faces(merged), key=lambda annotation: _hash(annotation.name))
 
 
 def types_of(annotations):
@@ -92,7 +92,7 @@ def types_of(annotations):
     return types
 
 
-def settle(annotations):
+def merge_labels(annotations):
     """One Annotation for each face, where several files label it.
 
     points.csv wins over the other formats, because people correct labels there, and these win over 3DMM fits
@@ -104,10 +104,10 @@ def settle(annotations):
     for annotation in annotations:
         path = os.path.join(real(annotation.photo.parent), annotation.photo.name)
         photos.setdefault(real(path) if os.path.islink(path) else path, []).append(annotation)
-    settled = []
+    merged = []
     for some in photos.values():
         if len(some) == 1:  # its points need not be read
-            settled += some
+            merged += some
             continue
         labels, kept = {}, []
         for annotation in sorted(some, key=rank_of):
@@ -120,10 +120,10 @@ def settle(annotations):
                 kept.append(label)
             elif rank_of(winner) == 0:
                 replaced[label[0].format, winner.format] += 1
-        settled += [annotation for annotation, _ in kept]
+        merged += [annotation for annotation, _ in kept]
     for (loser, winner), count in replaced.items():
         print(f"{count:,} faces of {loser} are corrected in {winner}, and taken from there")
-    return settled
+    return merged
 
 
 def _are_one_face(label, other):
@@ -226,7 +226,7 @@ def identity_keys(annotations):
         families.setdefault(group, set()).add(family)
     numbered = {(group, family) for group, stem, family in faces if len(stem) > len(family) + len("_00")}
     numbered |= {(group, *only) for group, only in families.items() if len(only) == 1}
-    return [(MADE_OF.sub("", group), stem if (group, family) in numbered else family) for group, stem, family in faces]
+    return [(DERIVED.sub("", group), stem if (group, family) in numbered else family) for group, stem, family in faces]
 
 
 def photo_name(annotation):

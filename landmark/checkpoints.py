@@ -57,7 +57,7 @@ def find_whole(models, name):
         if damaged:
             print(f"{damaged[0]}: taking {prefix}")
         return prefix
-    if damaged or _lost(models, name) and (models / STATES[name]).exists():
+    if damaged or _orphaned_data(models, name) and (models / STATES[name]).exists():
         raise UserError(
             f"{models} holds {name}, but none that is whole ({', '.join(damaged) or 'no .index'}): put them back, or"
             " move them elsewhere to go on without them"
@@ -108,7 +108,7 @@ def _prefixes(models, name):
     return sorted(prefixes, key=lambda prefix: (len(prefix), prefix), reverse=True)
 
 
-def _lost(models, name):
+def _orphaned_data(models, name):
     """The data files of a checkpoint's name without an .index, which are of no use."""
     return [path for path in models.glob(f"{name}*.data-*") if not path.with_suffix(".index").exists()]
 
@@ -177,7 +177,7 @@ def _remove_torn(models):
             path.unlink()
     for name, state in STATES.items():
         if _prefixes(models, name) or not (models / state).exists():
-            for path in _lost(models, name):
+            for path in _orphaned_data(models, name):
                 path.unlink()
 
 

@@ -21,7 +21,7 @@ from landmark.pose import YAW_BINS, estimate_pose, read_pose
 
 BATCH = 32
 WORST = 25
-SHAKES, SHAKE = 5, 0.05  # jittered crops a face; standard deviation of each side of the box, in sides of the crop
+JITTERS, JITTER = 5, 0.05  # jittered crops a face; standard deviation of each side of the box, in sides of the crop
 # Gaps over the length of the nose. At any yaw, the median gap between the lids is 14.5% to 16.5%; 2% of the faces are
 # under CLOSED, and one in eight over OPEN.
 CLOSED, OPEN = 0.06, 0.35
@@ -33,32 +33,32 @@ PROTOCOL = (
     " pose: Pose_Para, against the pose estimated from the predicted points;"
     f" eyes closed, mouth open: lids, or lips, less than {CLOSED:.0%}, or more than {OPEN:.0%}, of |p27 - p33| apart;"
     f" eye_open (eye aspect ratio), mouth_open: for telling these faces from the others; below: less than {SHUT};"
-    f" shaken: each side of the crop moved by a normal draw of {SHAKE:.0%} of its length, {SHAKES} draws a face."
+    f" jittered: each side of the crop moved by a normal draw of {JITTER:.0%} of its length, {JITTERS} draws a face."
 )
 
 # Rows of the table: a set of such a name is printed as "set NAME".
-ROWS = {"all", *(f"yaw {low}-{high}" for low, high in YAW_BINS), "yaws", "eyes closed", "mouth open", *PARTS, "shaken"}
-ROWS |= {"detected", "true crops", "eye_open", "mouth_open"}
+ROWS = {"all", *(f"yaw {low}-{high}" for low, high in YAW_BINS), "yaws", "eyes closed", "mouth open", *PARTS}
+ROWS |= {"jittered", "detected", "true crops", "eye_open", "mouth_open"}
 
 # The faces that predictions are compared with. names: str [N], <SET>/<stem>; points: float64 [N, 68, 2] in pixels of
 # the photo, NaN for a point without a label; boxes: int64 [N, 4] of the crops, x_min y_min x_max y_max; yaws: float64
 # [N], degrees, 0 or more; numbers: int [N], the position of each among the faces read.
 GroundTruth = namedtuple("GroundTruth", "names points boxes yaws numbers")
 
-# What one model predicts. points: float64 [N, 68, 2] in pixels of the photo; errors: NME; shaken: NME of N * SHAKES
+# What one model predicts. points: float64 [N, 68, 2] in pixels of the photo; errors: NME; jittered: NME of N * JITTERS
 # crops; worst: list of (error, number, crop uint8 [128, 128, 3], its points), the largest error by the box first.
-Prediction = namedtuple("Prediction", "points errors shaken worst")
+Prediction = namedtuple("Prediction", "points errors jittered worst")
 
 
-def shake_box(face, shakes):
-    """An AnnotatedFace cut by boxes that are a little off, by `shakes`, float [K, 4], in sides of its box.
+def jitter_box(face, jitters):
+    """An AnnotatedFace cut by boxes that are a little off, by `jitters`, float [K, 4], in sides of its box.
 
     Returns: (crops uint8 [K, 128, 128, 3], boxes int64 [K, 4] in pixels of the photo).
     """
     # without a photo the crop is all there is
     picture, own = (decode_picture(face.photo), face.box) if face.photo else (face.crop, WHOLE_CROP)
     cuts, boxes = (
-        np.round(box + shakes * np.tile(np.subtract(box[2:], box[:2]), 2)).astype(np.int64) for box in (own, face.box)
+        np.round(box + jitters * np.tile(np.subtract(box[2:], box[:2]), 2)).astype(np.int64) for box in (own, face.box)
     )
     return np.array([crop_face(picture, cut) for cut in cuts.tolist()]), boxes
 
@@ -72,7 +72,7 @@ def predict_points(predict, crops, boxes):
 
 
 def predict_faces(models, faces, landmark_types, total=None):
-    """Reads faces once and predicts each with every model, from its true crop and from SHAKES jittered ones.
+    """Reads faces once and predicts each with every model, from its true crop and from JITTERS jittered ones.
 
     models: dict of a name to a function of crops, see runtimes.py.
     faces: iterable of AnnotatedFace; or of str, which says why a face cannot be used, and is printed.
@@ -95,14 +95,14 @@ def predict_faces(models, faces, landmark_types, total=None):
         truth = _gather(numbers, faces)
         truths.append(truth)
         crops = np.array([face.crop for face in faces])
-        shaken = [shake_box(face, rng.normal(0, SHAKE, [SHAKES, 4])) for face in faces]
-        shaken_crops, shaken_boxes = map(np.concatenate, zip(*shaken, strict=True))
+        jittered = [jitter_box(face, rng.normal(0, JITTER, [JITTERS, 4])) for face in faces]
+        jittered_crops, jittered_boxes = map(np.concatenate, zip(*jittered, strict=True))
         for name, predict in models.items():
             points = predict_points(predict, crops, truth.boxes)
             errors = nme(points, truth.points, truth.boxes)
-            again = predict_points(predict, shaken_crops, shaken_boxes)
-            shaken_errors = nme(again, *(rows.repeat(SHAKES, axis=0) for rows in (truth.points, truth.boxes)))
-            parts[name].append((points, *errors, *shaken_errors))
+            again = predict_points(predict, jittered_crops, jittered_boxes)
+            jittered_errors = nme(again, *(rows.repeat(JITTERS, axis=0) for rows in (truth.points, truth.boxes)))
+            parts[name].append((points, *errors, *jittered_errors))
             rows = zip(errors.box, range(first, first + len(faces)), crops, points, strict=True)
             worst[name] = heapq.nlargest(WORST, [*worst[name], *rows], key=lambda row: row[0])
         first += len(faces)
@@ -176,7 +176,7 @@ def _bin_yaws(truth):
 
 
 def measure_groups(prediction, truth):
-    """The measures of a Prediction by set, yaw, expression and part of the face, and under a shaken box.
+    """The measures of a Prediction by set, yaw, expression and part of the face, and under a jittered box.
 
     Returns: dict of a group's name to its measures; `yaws` holds the means of the three yaw bins' means.
     """
@@ -200,7 +200,7 @@ def measure_groups(prediction, truth):
         if labelled.any():
             means = (float(np.nanmean(share[:, indices])) for share in shares)
             results[part] |= dict(zip(("nme_mean", "nme_box"), means, strict=True))
-    return results | {"shaken": measure_faces(prediction.shaken)}
+    return results | {"jittered": measure_faces(prediction.jittered)}
 
 
 def compare_openings(predicted, true):

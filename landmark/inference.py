@@ -21,7 +21,7 @@ SHIPPED_MODEL = Path(__file__).resolve().parents[1] / "models" / "landmark.pb"
 MIN_SCORE = 0.5  # of a face
 NUDGE = 0.05  # a face's points are the mean over two crops, moved this share of their sides to either side
 # The score is a logistic function: 0.5 where points follow the nudge by this share of it (data/fit_score.py).
-NO_FACE, STEEPNESS = 0.24, 3.7
+SCORE_MIDPOINT, STEEPNESS = 0.24, 3.7
 SURE = 0.9  # a box whose face has this score is not tried in other quarter turns
 QUARTERS = 0, 90, 270, 180  # degrees by which a picture is turned to find faces that do not stand upright
 # Degrees: if every face found is tilted further than this, turned copies may show more. It is below 45 because heads in
@@ -31,7 +31,7 @@ REFINEMENTS = 3  # of a detected face: evaluate.py --detect gives 4.6% NME with 
 SMALLEST = 8  # side of a face in pixels
 SEARCH = 30  # frames for which a lost face is looked for while others are followed
 # One Euro filter, in frames and sides of the face's box; data/README.md has its effect on noise and lag.
-SLOWEST, OPENING, SPEED_SHARE = 0.02, 20, 0.2
+MIN_CUTOFF, BETA, SPEED_ALPHA = 0.02, 20, 0.2
 
 
 class Face(namedtuple("Face", "number box points spread score pose milliseconds")):
@@ -166,7 +166,7 @@ def predict_twice(predict, picture, box):
     pair = find_landmarks(predict, picture, [box - nudge, box + nudge])
     points, spread = pair.mean(0), np.linalg.norm(pair[0] - pair[1], axis=-1)
     moved = spread.mean() / np.linalg.norm(2 * nudge)  # how far they followed the crop, as a share of its shift
-    return Face(None, box, points, spread, float(1 / (1 + (moved / NO_FACE) ** STEEPNESS)), None, None)
+    return Face(None, box, points, spread, float(1 / (1 + (moved / SCORE_MIDPOINT) ** STEEPNESS)), None, None)
 
 
 def find_on_crop(predict, picture):
@@ -284,7 +284,7 @@ def one_euro(points, before, speed, side):
     Takes the points as found, as filtered in the frame before, their speed then (sides a frame), float64 [68, 2] each,
     and the face's side in pixels. Returns (the points filtered, their speed).
     """
-    speed = speed + SPEED_SHARE * ((points - before) / side - speed)
-    cutoff = SLOWEST + OPENING * np.linalg.norm(speed, axis=-1, keepdims=True)
+    speed = speed + SPEED_ALPHA * ((points - before) / side - speed)
+    cutoff = MIN_CUTOFF + BETA * np.linalg.norm(speed, axis=-1, keepdims=True)
     share = 1 / (1 + 1 / (2 * math.pi * cutoff))
     return before + share * (points - before), speed

@@ -14,11 +14,11 @@ import numpy as np
 from landmark.cli import UserError
 
 MP4V = cv2.VideoWriter.fourcc(*"mp4v")
-LARGEST = 8_190  # pixels a side: MPEG-4 has 13 bits for it
-FASTEST = 10_000  # frames a second; some containers have their clock's rate for their frames'
+MAX_SIDE = 8_190  # pixels a side: MPEG-4 has 13 bits for it
+MAX_RATE = 10_000  # frames a second; some containers have their clock's rate for their frames'
 CAMERA_RATE = 30  # where it is not known
-LOOK = 100  # frames whose times tell the rate
-LONGEST = 600  # seconds; times further apart are a fault of the file
+RATE_FRAMES = 100  # frames whose times tell the rate
+MAX_GAP = 600  # seconds; times further apart are a fault of the file
 
 
 class Video:
@@ -59,7 +59,7 @@ class Video:
             while not self.is_stopped and (frame := self.capture.read()[1]) is not None:
                 now = time.monotonic() if self.is_camera else self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 if last is not None:
-                    has_step = self.has_times and 0 <= now - last <= LONGEST
+                    has_step = self.has_times and 0 <= now - last <= MAX_GAP
                     self.seconds += now - last if has_step else 1 / self.rate
                 last = now
                 yield frame
@@ -70,14 +70,14 @@ class Video:
 def _read_times(source):
     """When the first frames of a video are shown: list of seconds."""
     capture, times = cv2.VideoCapture(source), []
-    while len(times) < LOOK and capture.grab():
+    while len(times) < RATE_FRAMES and capture.grab():
         times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
     return times
 
 
 def _find_rate(said, times):
     """Frames a second: what the file says, if its times agree; else what most of them say."""
-    said = said if 0 < said <= FASTEST else 0
+    said = said if 0 < said <= MAX_RATE else 0
     gaps = np.diff(times)
     if gaps.any() and not 0.9 < said * gaps.mean() < 1.1:
         said = 1 / np.median(gaps[gaps > 0])
@@ -104,7 +104,7 @@ def write_video(path, rate):
         height, width = frame.shape[:2]
         frame = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         if not writer:
-            if max(height, width) <= LARGEST:
+            if max(height, width) <= MAX_SIDE:
                 writer = cv2.VideoWriter(os.fsencode(path), MP4V, rate, frame.shape[1::-1])
             if not writer or not writer.isOpened():
                 raise UserError(f"OpenCV cannot write an mp4 of {width}x{height} pixels at {rate:g} frames a second")

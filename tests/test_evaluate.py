@@ -15,18 +15,18 @@ from landmark.annotations import find_annotations, read_face, read_faces
 from landmark.cli import UserError
 from landmark.evaluation import (
     CLOSED,
+    JITTER,
+    JITTERS,
     OPEN,
-    SHAKE,
-    SHAKES,
     WORST,
     GroundTruth,
     Prediction,
     compare_openings,
     detect_points,
+    jitter_box,
     measure_groups,
     measure_poses,
     predict_faces,
-    shake_box,
 )
 from landmark.formats import read_points
 from landmark.graphs import landmark_type_of, load_graph
@@ -84,7 +84,7 @@ def test_results_equal_an_independent_computation(output, records, read_records,
     assert results["eyes"]["nme_mean"] == pytest.approx(np.mean(eyes), rel=1e-4)
     for group in set(groups):
         assert results[group]["nme_mean"] == pytest.approx(inter_ocular[groups == group].mean(), rel=1e-4)
-    assert results["shaken"]["faces"] == SHAKES * len(faces)
+    assert results["jittered"]["faces"] == JITTERS * len(faces)
 
 
 def test_the_same_numbers_are_printed_and_written(output):
@@ -132,7 +132,7 @@ def test_each_face_is_read_once_for_all_models_and_unusable_ones_are_reported(re
     for prediction in predictions.values():
         assert prediction.points.shape == truth.points.shape
         np.testing.assert_array_equal(prediction.errors.box, nme(prediction.points, truth.points, truth.boxes).box)
-        assert len(prediction.shaken.box) == SHAKES * len(truth.names)
+        assert len(prediction.jittered.box) == JITTERS * len(truth.names)
         errors, numbers, crops, points = zip(*prediction.worst, strict=True)
         assert [*errors] == sorted(prediction.errors.box, reverse=True)[:WORST]
         for number, crop, shown in zip(numbers, crops, points, strict=True):
@@ -146,8 +146,8 @@ def test_shaken_crops_lie_where_their_boxes_say(small_set):
     moved = []
     rng = np.random.default_rng(0)
     for face in read_folder(small_set)[1]:
-        crops, boxes = shake_box(face, rng.normal(0, SHAKE, [SHAKES, 4]))
-        assert len(crops) == SHAKES
+        crops, boxes = jitter_box(face, rng.normal(0, JITTER, [JITTERS, 4]))
+        assert len(crops) == JITTERS
         box = np.array(face.box)
         moved.append((boxes - box) / np.tile(box[2:] - box[:2], 2))
         picture = cv2.imdecode(np.frombuffer(face.photo, np.uint8), cv2.IMREAD_COLOR)
@@ -155,8 +155,8 @@ def test_shaken_crops_lie_where_their_boxes_say(small_set):
         for crop, (x_min, y_min, x_max, y_max) in zip(crops, boxes, strict=True):
             cut = padded[y_min + 500 : y_max + 500, x_min + 500 : x_max + 500]
             np.testing.assert_array_equal(crop, cv2.resize(cut, (128, 128), interpolation=cv2.INTER_LINEAR))
-    assert np.std(moved) == pytest.approx(SHAKE, rel=0.1)
-    assert np.abs(np.mean(moved, axis=(0, 1))).max() < SHAKE / 3
+    assert np.std(moved) == pytest.approx(JITTER, rel=0.1)
+    assert np.abs(np.mean(moved, axis=(0, 1))).max() < JITTER / 3
 
 
 def from_mean_head(turn):

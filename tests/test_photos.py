@@ -303,7 +303,9 @@ def test_the_fits_print_numbers_that_bring_boxes_closer_and_tell_faces_apart(tmp
     )
     done = run("data/fit_score.py", "--data", tmp_path, "--pb", SHIPPED)
     assert done.returncode == 0 and not done.stderr, done.stderr
-    middle = float(re.search(r"^landmark/inference.py: NO_FACE, STEEPNESS = ([\d.]+), [\d.]+$", done.stdout, re.M)[1])
+    middle = float(
+        re.search(r"^landmark/inference.py: SCORE_MIDPOINT, STEEPNESS = ([\d.]+), [\d.]+$", done.stdout, re.M)[1]
+    )
     assert 0.03 < middle < 0.6 and done.stdout.endswith("then: python examples/web/constants.py\n")
 
 

@@ -14,7 +14,7 @@ from landmark import records as record_files
 from landmark.annotations import find_annotations, read_faces
 from landmark.augment import augment_batch
 from landmark.cli import UserError
-from landmark.evaluation import predict_faces, shake_box
+from landmark.evaluation import jitter_box, predict_faces
 from landmark.outputs import PARTIAL
 from landmark.pose import MEAN_HEAD
 from landmark.recipe import DEFAULT
@@ -252,7 +252,7 @@ def test_labels_are_in_stored_pixels_whatever_exif_says(tmp_path, make, small_se
         photo = cv2.imread(str(folder / f"SET/{stem}.jpg"), cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_COLOR)
         np.testing.assert_array_equal(crop, spec_crop(photo, spec_box(points)))
     for face in record_files.read_records([out / "train.tfrecords"]):
-        crops = [*shake_box(face, np.zeros([1, 4]))[0]]
+        crops = [*jitter_box(face, np.zeros([1, 4]))[0]]
         batch = np.array([face.box]), [face.photo]
         plain = [augment_batch(DEFAULT, seed, 0, [b""], face.label[None].copy(), *batch)[0][0] for seed in range(8)]
         crops.append(min(plain, key=lambda crop: np.abs(crop.astype(int) - face.crop).mean()))  # some are mirrored

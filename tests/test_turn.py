@@ -18,7 +18,7 @@ from conftest import ENVIRONMENT, REPO
 
 import turn_faces
 from bench.turned import compare, find_turns, find_variants
-from fit_head import SAMPLES, angles, aside, fit_head, prior, see
+from fit_head import SAMPLES, angles, fit_head, head_yaw, prior, see
 from landmark.annotations import find_annotations, split_faces
 from landmark.formats import Annotation, Row
 from make_sample import render_face, write_person
@@ -120,8 +120,8 @@ def test_no_turn_exceeds_90_degrees(rendered):
     for seed in range(20):
         rng = np.random.default_rng(seed)
         leaning = fit._replace(turn=rotation(*rng.uniform(-0.5, 0.5, 3)))
-        yaws = [abs(aside(turn)) for turn in turn_faces.choose_turns(rng, leaning, 8)]
-        assert abs(aside(leaning.turn)) + 12 < min(yaws) and 80 < max(yaws) <= 90 + 1e-6
+        yaws = [abs(head_yaw(turn)) for turn in turn_faces.choose_turns(rng, leaning, 8)]
+        assert abs(head_yaw(leaning.turn)) + 12 < min(yaws) and 80 < max(yaws) <= 90 + 1e-6
 
 
 @pytest.mark.parametrize("way", [-1, 1])

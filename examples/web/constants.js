@@ -2,8 +2,8 @@
 export const IMAGE_SIZE = 128, OVERLAP = 0.3, OPENINGS = {"eye_open_right": [[[37, 38], [41, 40]], [[36], [39]]], "eye_open_left": [[[43, 44], [47, 46]], [[42], [45]]], "mouth_open": [[[61, 62, 63], [67, 66, 65]], [[60], [64]]]};
 export const INPUT_NAME = "Placeholder:0", OUTPUT_NAME = "fully_connected_9/Relu:0";
 export const RETINAFACE_SIDE = 448, MEAN_COLOUR = [104, 117, 123], STRIDES = {"8": [16, 32], "16": [64, 128], "32": [256, 512]}, CENTRE_VARIANCE = 0.1, SIDE_VARIANCE = 0.2, MIN_CONFIDENCE = 0.5, MAX_OVERLAP = 0.4, RETINAFACE_CROP = [[-0.067, 0.018], [1.063, 1.045]];
-export const MIN_SCORE = 0.5, NUDGE = 0.05, NO_FACE = 0.24, STEEPNESS = 3.7, SURE = 0.9, QUARTERS = [0, 90, 270, 180], UPRIGHT = 35, REFINEMENTS = 3, SMALLEST = 8, SEARCH = 30;
-export const SLOWEST = 0.02, OPENING = 20, SPEED_SHARE = 0.2;
+export const MIN_SCORE = 0.5, NUDGE = 0.05, SCORE_MIDPOINT = 0.24, STEEPNESS = 3.7, SURE = 0.9, QUARTERS = [0, 90, 270, 180], UPRIGHT = 35, REFINEMENTS = 3, SMALLEST = 8, SEARCH = 30;
+export const MIN_CUTOFF = 0.02, BETA = 20, SPEED_ALPHA = 0.2;
 export const CAMERA = 10, AXES_LENGTH = 0.5;
 export const POSE_LANDMARKS = [17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45];
 export const POSE_MODEL = [[-5.7, -2.0, -6.5], [-4.8, -2.8, -8.0], [-3.6, -3.0, -9.0], [-2.4, -2.7, -9.6], [-1.2, -2.2, -9.9], [1.2, -2.2, -9.9], [2.4, -2.7, -9.6], [3.6, -3.0, -9.0], [4.8, -2.8, -8.0], [5.7, -2.0, -6.5], [0.0, -0.6, -9.6], [0.0, 0.7, -10.4], [0.0, 2.0, -11.25], [0.0, 3.3, -12.05], [-1.45, 4.3, -10.4], [-0.75, 4.6, -11.0], [0.0, 4.8, -11.2], [0.75, 4.6, -11.0], [1.45, 4.3, -10.4], [-4.5, 0.05, -7.4], [-1.65, 0.25, -8.1], [1.65, 0.25, -8.1], [4.5, 0.05, -7.4]];

@@ -3,8 +3,8 @@
 // left clockwise, both in pixels of the picture; a face is {number, box, points, spread, score, pose}. `predict` is the
 // network: an async function of a Float32Array of N crops [N, 128, 128, 3], BGR, 0..255, and of N, that returns a
 // Float32Array [N, 136]; `detect` is the detector's: see detector.js.
-import { IMAGE_SIZE, MIN_SCORE, NO_FACE, NUDGE, OPENING, OVERLAP, QUARTERS, REFINEMENTS, SEARCH } from "./constants.js";
-import { SLOWEST, SMALLEST, SPEED_SHARE, STEEPNESS, SURE, UPRIGHT } from "./constants.js";
+import { BETA, IMAGE_SIZE, MIN_CUTOFF, MIN_SCORE, NUDGE, OVERLAP, QUARTERS, REFINEMENTS, SEARCH } from "./constants.js";
+import { SCORE_MIDPOINT, SMALLEST, SPEED_ALPHA, STEEPNESS, SURE, UPRIGHT } from "./constants.js";
 import { findBoxes } from "./detector.js";
 import { apart, bounds, estimatePose, estimateTilt, mean, mix, overlap } from "./geometry.js";
 
@@ -51,7 +51,7 @@ async function predictTwice(predict, picture, boxes) {
   const found = await findLandmarks(predict, picture, nudged);
   return boxes.map((box, i) => {
     const [one, other] = found.slice(2 * i, 2 * i + 2), spread = one.map((point, j) => apart(point, other[j]));
-    const score = 1 / (1 + (mean(spread) / (2 * NUDGE * apart(box[0], box[2])) / NO_FACE) ** STEEPNESS);
+    const score = 1 / (1 + (mean(spread) / (2 * NUDGE * apart(box[0], box[2])) / SCORE_MIDPOINT) ** STEEPNESS);
     return { box, points: one.map((point, j) => mix(point, other[j], 0.5)), spread, score };
   });
 }
@@ -153,7 +153,7 @@ export class FaceTracker {
 /** One frame of a One Euro filter (Casiez, Roussel, Vogel, CHI 2012) on points; side: of the face in pixels. */
 function oneEuro(points, before, side) {
   const moved = points.map((point, i) => point.map((place, axis) => (place - before.steady[i][axis]) / side));
-  const speed = before.speed.map((was, i) => mix(was, moved[i], SPEED_SHARE));
-  const cutoffs = speed.map((each) => 2 * Math.PI * (SLOWEST + OPENING * Math.hypot(...each)));
+  const speed = before.speed.map((was, i) => mix(was, moved[i], SPEED_ALPHA));
+  const cutoffs = speed.map((each) => 2 * Math.PI * (MIN_CUTOFF + BETA * Math.hypot(...each)));
   return { speed, steady: before.steady.map((was, i) => mix(was, points[i], 1 / (1 + 1 / cutoffs[i]))) };
 }
