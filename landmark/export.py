@@ -169,6 +169,8 @@ def _number_names(model):
     for constant in model.graph.initializer:
         constant.name = number(constant.name)
     model.graph.initializer.sort(key=lambda constant: constant.name)
+    for tensor in *model.graph.input, *model.graph.output:
+        tensor.type.tensor_type.shape.dim[0].dim_param = "N"  # of crops: this name is numbered too
     del model.graph.value_info[:]
     return model
 
