@@ -1,4 +1,4 @@
-"""How the scripts end: one-line errors, Ctrl-C and SIGTERM, worker processes that do not outlive them."""
+"""What all scripts share: parsing options, ending in one line, Ctrl-C and SIGTERM, workers that do not outlive them."""
 
 import argparse
 import contextlib
