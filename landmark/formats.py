@@ -226,7 +226,7 @@ def _find_pts(folder):
 
 def _read_pts(row):
     body = re.search(r"\{(.*)\}", _read_text(row.path), re.DOTALL)
-    return {"pts_2d": _to_numbers(body[1].split() if body else [])}
+    return _read_68(row._replace(numbers=body[1].split() if body else []))
 
 
 # Lists of faces
@@ -286,8 +286,8 @@ def _find_xml(folder):
         for image in _parse_xml(path).iter("image"):
             is_cvat = "name" in image.keys()  # which shows photos upright, as imglab does not
             for group in image.iter():
-                for parts in _from_xml(group):
-                    row = Row(path, group.get("line"), _in_order(parts), _size_of(image), is_cvat)
+                for words in _from_xml(group):
+                    row = Row(path, group.get("line"), words, _size_of(image), is_cvat)
                     yield row, image.get("file", image.get("name", ""))
 
 
@@ -310,19 +310,19 @@ def _parse_xml(path):
 
 
 def _from_xml(group):
-    """The faces right below an Element, each a dict for _in_order: of dlib and imglab (<box> of <part name x y>), or of
-    CVAT (<points points="x,y;...">, or a <skeleton> or the points of one group_id, of <points label="0">)."""
+    """The words of the faces right below an Element: of dlib and imglab (<box> of <part name x y>), or of CVAT (<points
+    points="x,y;...">, or a <skeleton> or the points of one group_id, of <points label="0">)."""
     faces, groups = [], {}
     for part in group.findall("part"):
         _add(groups, None, part.get("name", ""), [part.get("x"), part.get("y")])
     for points in group.findall("points"):
         places = [place.split(",") for place in points.get("points", "").split(";")]
         if len(places) > 1:
-            faces.append(dict(enumerate(places)))
+            faces.append(sum(places, []))
         else:
             place = places[0] if points.get("outside", "0") == "0" else MISSING
             _add(groups, points.get("group_id"), points.get("label", ""), place)
-    return [*groups.values(), *faces]
+    return [*map(_in_order, groups.values()), *faces]
 
 
 def _add(groups, key, name, place):
@@ -398,38 +398,45 @@ def _find_json(folder):
             faces = [*_from_coco(content), *_from_labelme(content)] if isinstance(content, dict) else []
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             raise UserError(f"{path}: not the JSON of COCO or labelme: {error!r}") from None
-        for name, parts, size, upright in faces:
-            yield Row(path, None, _in_order(parts), size, upright), name
+        for name, words, size, upright in faces:
+            yield Row(path, None, words, size, upright), name
 
 
 def _from_coco(content):
-    """Yields (photo's name, dict for _in_order, size, upright) of COCO keypoints: x, y, and v, 0 if not labelled."""
+    """Yields (photo's name, words, size, upright) of the faces of COCO: keypoints x, y, and v, 0 if not labelled.
+
+    They are those of each category that has 68 of them somewhere.
+    """
     annotations = content.get("annotations") if content.get("images") else None
-    faces = [face for face in annotations or () if len(face.get("keypoints") or ()) == 3 * LANDMARKS]
-    images = {image["id"]: image for image in content["images"]} if annotations else {}
-    for face in faces:
-        x, y, labelled = (face["keypoints"][i::3] for i in range(3))
-        places = [place if seen else MISSING for *place, seen in zip(x, y, labelled, strict=True)]
-        image = images[face["image_id"]]
-        yield image["file_name"], dict(enumerate(places)), _size_of(image), False
+    labelled = [face for face in annotations or () if face.get("keypoints")]
+    categories = {face.get("category_id") for face in labelled if len(face["keypoints"]) == 3 * LANDMARKS}
+    images = {image["id"]: image for image in content["images"]} if categories else {}
+    for face in labelled:
+        if face.get("category_id") in categories:
+            if face["image_id"] not in images:
+                raise ValueError(f"no image has the id {face['image_id']} of an annotation")
+            x, y, seen = (face["keypoints"][i::3] for i in range(3))
+            places = [place if is_seen else MISSING for *place, is_seen in zip(x, y, seen, strict=True)]
+            image = images[face["image_id"]]
+            yield image["file_name"], [word for place in places for word in place], _size_of(image), False
 
 
 def _from_labelme(content):
-    """Yields (photo's name, dict for _in_order, size, upright) of labelme, which shows photos upright: a shape of 68
-    points, or the numbered points of one group_id."""
+    """Yields (photo's name, words, size, upright) of the faces of labelme, which shows photos upright: a shape of many
+    points, or the numbered points of one group_id. A polygon of another number than 68 is no face."""
     if not {"shapes", "imagePath"} <= content.keys():
         return
     size = _size_of({"width": content.get("imageWidth"), "height": content.get("imageHeight")})
     groups = {}
     for shape in content["shapes"]:
         points, label = shape["points"], str(shape.get("label"))
-        if len(points) == LANDMARKS:
-            yield content["imagePath"], dict(enumerate(points)), size, True
+        if len(points) == LANDMARKS or len(points) >= MIN_POINTS and shape.get("shape_type") != "polygon":
+            yield content["imagePath"], [word for point in points for word in point], size, True
         elif len(points) == 1:
             _add(groups, shape.get("group_id"), label, points[0])
     for parts in groups.values():
         if len(parts) >= MIN_POINTS:
-            yield content["imagePath"], parts, size, True
+            yield content["imagePath"], _in_order(parts), size, True
 
 
 FITS = functools.partial(_find_fits, "pt3d_68"), functools.partial(_find_fits, "pt2d")

@@ -491,6 +491,20 @@ def loose_cvat_points(path):
     path.with_suffix(".xml").write_text(cvat_text({"a.jpg": [0]}, lambda _: points, width=240))
 
 
+@pytest.mark.parametrize("count", [30, 67, 69])
+@pytest.mark.parametrize("name", ["pts", "labelme", "cvat", "coco"])
+def test_a_list_of_more_or_fewer_than_68_points_is_left_out_and_named(name, count, tmp_path):
+    faces = {"good.jpg": [head()], "bad.jpg": [np.resize(head(1), (count, 2))]}
+    of_all = name in ("cvat", "coco")  # one file for all photos
+    for folder, labels in {"all": faces}.items() if of_all else ((each, {each: faces[each]}) for each in faces):
+        for each in labels:
+            photo(tmp_path / folder / each, len(each))
+        write(tmp_path / folder, name, labels)
+    read, wrong = read_all(tmp_path)
+    assert len(read) == 1 and "good" in next(iter(read))
+    assert len(wrong) == 1 and wrong[0].endswith(f"{count} points, not 68")
+
+
 @pytest.mark.parametrize("write_faces", [labelme_twice, labelme_unnumbered, skeleton_unnumbered, loose_cvat_points])
 def test_points_whose_order_is_not_known_are_read_or_named(write_faces, tmp_path):
     photo(tmp_path / "a.jpg", width=240)
