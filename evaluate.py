@@ -93,7 +93,7 @@ def parse_args():
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", action="append", type=Path, metavar="DIR", help="annotated photos, repeatable")
     source.add_argument("--records", type=Path, nargs="+", metavar="FILE", help="record files")
-    parser.add_argument("--points", choices=["2d", "3d"], default="2d", help="which jaw --data has (2d)")
+    parser.add_argument("--points", choices=["2d", "3d"], help="which jaw --data has (2d)")
     parser.add_argument("--detect", action="store_true", help="find the faces in their whole photos too; with --data")
     parser.add_argument("--detector", metavar="FILE", help="see test_pb.py")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write results.json and the pictures")
@@ -103,6 +103,9 @@ def parse_args():
         parser.error("--detector needs --detect")
     if args.detect and not args.data:
         parser.error("--detect needs the whole photos: --data")
+    if args.points and not args.data:
+        parser.error("--points needs --data: records have one type of points")
+    args.points = args.points or "2d"
     return args
 
 

@@ -234,11 +234,11 @@ def show(picture, milliseconds=0):
 def parse_args():
     parser = script_parser(__doc__)
     parser.add_argument("--pb", type=Path, metavar="FILE", help=".pb, .tflite or .onnx (landmark.pb, else in models/)")
-    parser.add_argument("--images", type=Path, nargs="+", default=[Path("images")], help="pictures, folders (images)")
+    parser.add_argument("--images", type=Path, nargs="+", action="extend", help="pictures, folders (images)")
     parser.add_argument("--output", type=Path, default=Path("images/out"), metavar="DIR", help="folder (images/out)")
     whole = parser.add_mutually_exclusive_group()
     whole.add_argument("--detect", action="store_true", help="--images holds whole photos: find the faces first")
-    whole.add_argument("--video", type=Path, nargs="+", metavar="FILE", help="videos in place of --images")
+    whole.add_argument("--video", type=Path, nargs="+", action="extend", metavar="FILE", help="in place of --images")
     whole.add_argument("--camera", metavar="N", help="a camera in place of --images: 0 is the first; or a path, a URL")
     parser.add_argument("--detector", metavar="FILE", help=f"path of {YUNET}, in place of RetinaFace")
     parser.add_argument("--any_angle", action="store_true", help="search turned copies even where a face is upright")
@@ -253,6 +253,9 @@ def parse_args():
         if re.fullmatch(r"-\d+", args.camera):
             parser.error(f"--camera {args.camera}: the first camera is 0")
         args.videos = [int(args.camera) if args.camera.isdecimal() else args.camera]
+    if args.images and args.videos:
+        parser.error("--images with --video or --camera: give one of them")
+    args.images = args.images or [Path("images")]
     for name in "detector", "any_angle", "score":
         if getattr(args, name) not in (None, False) and not (args.detect or args.videos):
             parser.error(f"--{name} needs --detect, --video or --camera")

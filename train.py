@@ -182,7 +182,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
             print(f"best so far: {best}, test NME {best_nme:.2%} (box)")
         if last:
             checkpoints.restore(run_saver, session, last)
-            print(f"continuing from {last}")
+            print(f"continuing from {last}{'; --init is for a new run, and not used' if init else ''}")
         elif init and cluster.is_first:
             checkpoints.restore(init_saver, session, init)
             checkpoints.restore(best_saver, session, init)

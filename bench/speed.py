@@ -24,6 +24,7 @@ import contextlib
 import functools
 import glob
 import importlib.metadata
+import importlib.util
 import itertools
 import multiprocessing
 import platform
@@ -431,7 +432,7 @@ def main():
     pb = default_model()
     if args.loaders:
         bench_loaders(pb, np.stack([read_face(annotation).crop for annotation in annotations[:BATCH]]))
-        if shutil.which("node"):
+        if shutil.which("node") and importlib.util.find_spec("tf2onnx"):
             bench_web(pb, BATCH)
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,8 @@ import numpy as np
 from landmark import FaceTracker, load_model
 
 video = cv2.VideoCapture(sys.argv[1] if len(sys.argv) > 1 else 0)  # a file, or the camera
+if not video.isOpened():
+    sys.exit("cannot open the video")
 track, ratios, blinks, is_shut = FaceTracker(load_model()), [], 0, False
 while (frame := video.read()[1]) is not None:
     for face in track(frame)[:1]:

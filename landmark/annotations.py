@@ -84,12 +84,13 @@ def find_annotations(folders):
 
 
 def types_of(annotations):
-    """The landmark types, set of LANDMARK_TYPES, of a face of each folder."""
-    types = set()
-    for annotation in {annotation.photo.parent: annotation for annotation in annotations}.values():
-        with contextlib.suppress(UserError):
-            types |= read_points(annotation).keys()
-    return types
+    """The landmark types, set of LANDMARK_TYPES, of the first readable face of each folder."""
+    types = {}
+    for annotation in annotations:
+        if annotation.photo.parent not in types:
+            with contextlib.suppress(UserError):
+                types[annotation.photo.parent] = read_points(annotation).keys()
+    return set().union(*types.values())
 
 
 def merge_labels(annotations):

@@ -72,6 +72,8 @@ def command(main):
                 sys.exit("cannot write to standard output: its reader is gone")
             if isinstance(error, UserError):
                 sys.exit(str(error))
+            if isinstance(error, FileExistsError):  # of mkdir
+                sys.exit(f"{os.fsdecode(error.filename)} is not a folder: name another")
             if isinstance(error, OSError) and error.filename:
                 sys.exit(f"{os.fsdecode(error.filename)}: {error.strerror}")
             raise

@@ -33,7 +33,7 @@ def load_detector(yunet=None):
 
     yunet: path of YuNet's ONNX file, or None for RetinaFace.
     Returns: Detector.
-    Raises UserError: the file is not YuNet.
+    Raises UserError: the file cannot be read, or is not YuNet.
     """
     if not yunet:
         net = cv2.dnn.readNetFromONNX(np.fromfile(RETINAFACE, np.uint8))
@@ -41,7 +41,10 @@ def load_detector(yunet=None):
     try:
         model = np.fromfile(yunet, np.uint8)  # OpenCV itself cannot open a name that is not UTF-8
         net = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (YUNET_SIDE, YUNET_SIDE))
-    except (OSError, cv2.error):
+        _detect_yunet(net, np.zeros([YUNET_SIDE, YUNET_SIDE, 3], np.uint8))
+    except OSError as error:
+        raise UserError(f"cannot read {yunet}: {error.strerror}; get {YUNET} from {YUNET_URL}") from None
+    except cv2.error:
         raise UserError(f"{yunet} is not the face detector {YUNET}: get it from {YUNET_URL}") from None
     return Detector(functools.partial(_detect_yunet, net), YUNET_CROP)
 

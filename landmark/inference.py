@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from landmark.cli import UserError
 from landmark.detectors import load_detector
 from landmark.measures import measure_openings
 from landmark.points import IMAGE_SIZE, LANDMARKS, bounds, crop_face, match_box, to_photo
@@ -67,7 +68,9 @@ class FaceFinder:
         """The faces of a picture, the surest first, without the `known` ones.
 
         turns: degrees by which to turn copies of the picture, 0 first.
+        Raises UserError: it is no picture; OpenCV's imread returns None for a file that it cannot read.
         """
+        check_picture(picture)
         found = []
         for turn in turns:
             for box in find_boxes(self.detector, picture, turn):
@@ -102,6 +105,7 @@ class FaceTracker:
         self.numbers, self.turns = itertools.count(), itertools.cycle(QUARTERS[1:])
 
     def __call__(self, frame):
+        check_picture(frame)
         faces, tracks = [], []
         for track in self.tracks:
             began = time.perf_counter()
@@ -139,6 +143,14 @@ def load_model(path=SHIPPED_MODEL, detector=None, any_angle=False, min_score=MIN
     predict = loader_for(path)(path)
     check_model(predict, path)
     return FaceFinder(predict, load_detector(detector), any_angle, min_score)
+
+
+def check_picture(picture):
+    """Raises UserError if a picture is not uint8 [H, W, 3], H and W above 0."""
+    dtype, shape = getattr(picture, "dtype", None), getattr(picture, "shape", ())
+    if dtype != np.uint8 or shape[2:] != (3,) or 0 in shape:
+        found = f"{dtype} {list(shape)}" if dtype else type(picture).__name__
+        raise UserError(f"a picture is uint8 [H, W, 3], BGR, and not {found}")
 
 
 def default_model():

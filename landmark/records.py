@@ -127,7 +127,8 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
         if not all(counts):
             raise UserError(
                 f"{sum(counts)} usable faces of {len(is_test)} are too few to train and test on"
-                f"{', give fewer --shards' if shard else ''}; {skipped_txt} says what is wrong with the others"
+                f"{', give fewer --shards' if shard else ''}"
+                f"{f'; {skipped_txt} says what is wrong with the others' if skipped else ''}"
             )
         if not shard:  # of shards, only all together must have all labels
             check_labels(totals.labelled, counts[0], totals.landmark_type)

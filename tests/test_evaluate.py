@@ -222,6 +222,11 @@ def test_outputs_that_cannot_be_written_are_said_before_the_work(small_set, tmp_
     assert "faces in" not in capsys.readouterr().out
 
 
+def test_records_have_one_type_of_points(stop):
+    code, message = stop("evaluate", "--records", "test.tfrecords", "--points", "3d")
+    assert code == 2 and "--points needs --data" in message
+
+
 def test_detected_3d_points_are_those_of_the_3d_crops(sample):
     """A face that is found exactly has no error, also where the two jaws give two crops."""
     annotations, faces = read_folder(sample, "pts_3d")

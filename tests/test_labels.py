@@ -491,6 +491,16 @@ def loose_cvat_points(path):
     path.with_suffix(".xml").write_text(cvat_text({"a.jpg": [0]}, lambda _: points, width=240))
 
 
+def test_the_type_of_points_is_that_of_any_readable_face(tmp_path, capsys):
+    for i in range(4):
+        photo(tmp_path / f"{i}.jpg", i)
+        write(tmp_path, "pts", {f"{i}.jpg": [head(i)]})
+    for i in 0, 3:
+        (tmp_path / f"{i}.pts").write_text("")
+    assert len(read_all(tmp_path)[0]) == 2
+    assert "300-W .pts, 2D points" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("count", [30, 67, 69])
 @pytest.mark.parametrize("name", ["pts", "labelme", "cvat", "coco"])
 def test_a_list_of_more_or_fewer_than_68_points_is_left_out_and_named(name, count, tmp_path):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -114,6 +115,16 @@ def test_a_picture_without_a_face_gives_an_empty_list():
     find_faces = load_model()
     nothing = np.full([200, 300, 3], 120, np.uint8)
     assert find_faces(nothing) == [] and FaceTracker(find_faces)(nothing) == []
+
+
+def test_what_is_no_picture_is_refused_in_one_line():
+    find_faces, picture = load_model(), np.zeros([90, 60, 3], np.uint8)
+    unusable = {"NoneType": cv2.imread("none.jpg"), "uint8 [90, 60]": picture[..., 0], "uint8 [0, 60, 3]": picture[:0]}
+    unusable |= {"uint8 [90, 60, 4]": np.zeros([90, 60, 4], np.uint8), "uint16 [90, 60, 3]": picture.astype(np.uint16)}
+    for find in find_faces, FaceTracker(find_faces):
+        for what, each in unusable.items():
+            with pytest.raises(UserError, match=re.escape(f"uint8 [H, W, 3], BGR, and not {what}")):
+                find(each)
 
 
 def test_a_minimum_score_of_one_drops_every_face():

@@ -166,9 +166,10 @@ def test_a_detector_that_cannot_be_read_is_one_line(tmp_path, says, stop):
     command = ["test_pb", "--pb", SHIPPED, "--images", REPO / "images", "--output", tmp_path / "drawn"]
     bad = tmp_path / "bad.onnx"
     bad.write_text("no network\n")
-    for path in bad, tmp_path / "missing.onnx":
+    for path in bad, tmp_path / "missing.onnx", REPO / "models" / "retinaface.onnx":  # which is another detector
         message = says(*command, "--detect", "--detector", path)
         assert str(path) in message and YUNET_URL in message
+        assert ("No such file" in message) == (not path.exists())
     for script in command, ["evaluate", "--data", tmp_path]:
         code, message = stop(*script, "--detector", bad)
         assert code == 2 and "--detector needs --detect" in message

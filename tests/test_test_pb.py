@@ -143,6 +143,16 @@ def test_a_pattern_in_the_home_folder_may_be_quoted(tmp_path, make, landmark_pb,
     assert names_in(tmp_path / "out") == {"a.png", "points.csv"}
 
 
+def test_images_may_be_given_several_times_but_not_beside_a_video(tmp_path, make, landmark_pb, stop):
+    for name in "a.png", "b.png":
+        cv2.imwrite(str(tmp_path / name), make.photo(0, 60, 50))
+    both = "--images", tmp_path / "a.png", "--images", tmp_path / "b.png"
+    call("test_pb", "--pb", landmark_pb, *both, "--output", tmp_path / "out")
+    assert names_in(tmp_path / "out") == {"a.png", "b.png", "points.csv"}
+    code, message = stop("test_pb", *both, "--video", tmp_path / "a.avi")
+    assert code == 2 and "--images" in message
+
+
 def test_output_over_the_images_is_refused(tmp_path, make, stop):
     cv2.imwrite(str(tmp_path / "a.png"), make.photo(0))
     before = (tmp_path / "a.png").read_bytes()

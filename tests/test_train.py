@@ -115,13 +115,15 @@ def strengths(monkeypatch):
 
 
 def test_augmentation_is_at_full_strength_at_once_in_a_run_that_starts_from_a_checkpoint(
-    begun, records, tmp_path, strengths
+    begun, records, tmp_path, strengths, capsys
 ):
     best, ramp = begun / "best.ckpt-2", "augment_ramp_steps"
     same = ["train", "--data", records, "--models", tmp_path / "new", *BRIEF]
     call(*same, 1, "--init", best)
     assert len(strengths) > 0 and {*strengths} == {1}
-    call(*same, 2)  # continues as it began
+    capsys.readouterr()
+    call(*same, 2, "--init", best)  # continues as it began
+    assert "--init is for a new run, and not used" in capsys.readouterr().out
     assert {*strengths} == {1} and json.loads((tmp_path / "new" / "run.json").read_text())[ramp] == 0
     strengths.clear()
     call("train", "--data", records, "--models", begun, *BRIEF, 3, "--init", best)  # so does one without --init
