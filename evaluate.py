@@ -41,10 +41,11 @@ OUTPUTS = "ced.png", "results.json", "worst.png"
 def print_table(results):
     """Prints a line for each group, from a dict of its name to its measures."""
     columns = ["faces", "nme_mean", "nme_median", "nme_box", "nme_inner", "failure_rate", "auc"]
-    print(f"{'':12}" + "".join(f"{column:>14}" for column in columns))
+    width = max(12, *map(len, results))
+    print(" " * width + "".join(f"{column:>14}" for column in columns))
     for name, measures in results.items():
         cells = [f"{measures[column]:.2%}" if column in measures else "" for column in columns[1:]]
-        print(f"{name:12}{measures['faces']:>14}" + "".join(f"{cell:>14}" for cell in cells))
+        print(f"{name:{width}}{measures['faces']:>14}" + "".join(f"{cell:>14}" for cell in cells))
 
 
 def draw_curves(curves):
