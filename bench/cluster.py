@@ -56,7 +56,8 @@ def time_preparation(data, out, cores, shards):
     running = [start(core, "prepare_tfrecords.py", *options, *shard) for core, shard in zip(cores, chosen, strict=True)]
     for process in running:
         process.communicate()
-        assert not process.returncode
+        if process.returncode:
+            sys.exit(process.returncode)
     return time.monotonic() - began
 
 

@@ -277,7 +277,7 @@ def _find_wflw(folder):
         for line, text in enumerate(_read_text(path).splitlines(), 1):
             if words := text.split(maxsplit=196):
                 name = re.sub(r"^(\d+\s+){10}", "", words[-1])  # the face's box and attributes, in some of the lists
-                yield Row(path, line, words[:196]), name.strip()
+                yield Row(path, line, words[:-1]), name.strip()
 
 
 @_with_photos

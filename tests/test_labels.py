@@ -491,6 +491,14 @@ def loose_cvat_points(path):
     path.with_suffix(".xml").write_text(cvat_text({"a.jpg": [0]}, lambda _: points, width=240))
 
 
+def test_a_line_of_68_points_in_a_wflw_list_is_named(tmp_path):
+    photo(tmp_path / "a.jpg")
+    numbers = " ".join(map(str, head().ravel()))
+    (tmp_path / "list_98pt_test.txt").write_text(f"{numbers} a.jpg\n")
+    _, (wrong,) = read_all(tmp_path)
+    assert wrong.endswith("list_98pt_test.txt, line 1: 68 points, not 98")
+
+
 def test_the_type_of_points_is_that_of_any_readable_face(tmp_path, capsys):
     for i in range(4):
         photo(tmp_path / f"{i}.jpg", i)
