@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from landmark import evaluation
 from landmark.annotations import find_annotations, read_faces
-from landmark.cli import UserError, command, script_parser
+from landmark.cli import command, script_parser
 from landmark.detectors import load_detector
 from landmark.graphs import landmark_type_of, load_graph
 from landmark.inference import FaceFinder, default_model
@@ -113,8 +113,6 @@ def parse_args():
 @command
 def main():
     args = parse_args()
-    if args.output and args.output.exists() and not args.output.is_dir():
-        raise UserError(f"{args.output} is not a folder: name another with --output")
     outputs = Outputs(dict.fromkeys(args.output / name for name in OUTPUTS) if args.output else {}, args.overwrite)
     graphs = {path: load_graph(path) for path in args.pb or [str(default_model())]}
     print(f"evaluating {', '.join(graphs)}, on {describe_device()}")

@@ -47,7 +47,7 @@ def parse_args():
 
 
 def name_files(args):
-    """(Numbers of the shards to write; the ending of each one's files; that to print, "-*-of-00008" for several)."""
+    """(Numbers of the shards to write; the ending of each one's files; the one to print: "-*-of-00008" for several)."""
     if not args.shards:
         return [0], [""], ""
     numbers = range(args.shards) if args.shard is None else [args.shard]

@@ -12,7 +12,6 @@ from landmark.startup import CORES  # first: TensorFlow reads its settings as it
 
 # isort: split
 
-import argparse
 import contextlib
 import json
 import re
@@ -21,6 +20,7 @@ import subprocess
 import tempfile
 import time
 
+from landmark.cli import script_parser
 from senet import DEFAULT_NETWORK, NETWORKS
 
 REPO = Path(__file__).resolve().parents[1]
@@ -85,7 +85,7 @@ def time_training(records, cores, steps, network):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of annotated photos")
     parser.add_argument("--steps", type=int, default=600, help="of each training, 200 or more (600)")
     parser.add_argument("--network", choices=NETWORKS, default=DEFAULT_NETWORK, help=f"({DEFAULT_NETWORK})")

@@ -18,7 +18,6 @@ from landmark.startup import describe_device  # first: TensorFlow reads its sett
 
 # isort: split
 
-import argparse
 import time
 
 import cv2
@@ -26,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from landmark.annotations import find_annotations, find_crop, read_labels, read_usable, split_faces
-from landmark.cli import UserError, command
+from landmark.cli import UserError, command, script_parser
 from landmark.detectors import load_detector
 from landmark.formats import FORMATS
 from landmark.inference import FaceFinder, default_model, turn_picture
@@ -81,7 +80,7 @@ def find_turned(find_faces, photos, angle):
 
 @command
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument(
         "--data", type=Path, action="append", required=True, metavar="DIR", help="may be given several times"
     )

@@ -16,7 +16,6 @@ from landmark.startup import describe_device  # first: TensorFlow reads its sett
 
 # isort: split
 
-import argparse
 import collections
 import concurrent.futures
 import functools
@@ -32,7 +31,7 @@ import tensorflow.compat.v1 as tf
 
 from landmark.annotations import REAL_SET, find_annotations, read_faces, split_faces
 from landmark.checkpoints import RUN
-from landmark.cli import command
+from landmark.cli import command, script_parser
 from landmark.export import FORMATS, PB, freeze
 from landmark.points import IMAGE_SIZE
 from landmark.recipe import DEFAULT, ORIGINAL
@@ -198,7 +197,7 @@ def bench_recipe(records):
 
 @command
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--data", type=Path, default=REAL_SET, metavar="DIR", help=f"({REAL_SET})")
     text = f"measure networks instead, these of {', '.join(NETWORKS)} (all)"
     parser.add_argument("--network", nargs="*", choices=NETWORKS, metavar="NAME", help=text)

@@ -17,7 +17,6 @@ from landmark.startup import CORES  # first: TensorFlow reads its settings as it
 
 # isort: split
 
-import argparse
 import collections
 import concurrent.futures
 import contextlib
@@ -40,7 +39,7 @@ import tensorflow.compat.v1 as tf
 
 from landmark.annotations import REAL_SET, SAMPLE_SET, find_annotations, read_face, read_faces, split_faces
 from landmark.augment import augment_batch
-from landmark.cli import command
+from landmark.cli import command, script_parser
 from landmark.export import FORMATS
 from landmark.inference import default_model
 from landmark.points import IMAGE_SIZE, LANDMARKS
@@ -420,7 +419,7 @@ def bench_web(pb, batch):
 
 @command
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     data = REAL_SET if REAL_SET.is_dir() else SAMPLE_SET
     parser.add_argument("--data", type=Path, default=data, metavar="DIR", help=f"({REAL_SET}, else {SAMPLE_SET})")
     parser.add_argument("--loaders", action="store_true", help="measure landmark.pb in other programs instead")

@@ -8,7 +8,6 @@ variants' pts_3d are parallel views of one rigid head, so they give this rotatio
 Motion from Image Streams under Orthography", IJCV 1992).
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import numpy as np
 
 from fit_head import fit_head, head_yaw, see
 from landmark.annotations import find_annotations, identity_keys
-from landmark.cli import CORES, UserError, command
+from landmark.cli import CORES, UserError, command, script_parser
 from landmark.formats import read_points
 from landmark.points import JAW, LANDMARK_TYPES, LANDMARKS
 from landmark.pose import YAW_BINS
@@ -101,7 +100,7 @@ def compare(views):
 
 @command
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="300W_LP, with IBUG in it")
     args = parser.parse_args()
     print(f"turning the faces of {args.data}, on {CORES} CPU cores")

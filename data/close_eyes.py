@@ -52,7 +52,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="photos of faces with closed eyes")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--pb", metavar="FILE", help="the model (landmark.pb, else that in models/)")
-    parser.add_argument("--spread", type=number(float, 0), default=SPREAD, help=f"most spread, per width ({SPREAD})")
+    parser.add_argument("--spread", type=number(float, 0), default=SPREAD, help=f"largest spread, per width ({SPREAD})")
     args = parser.parse_args()
     if not args.data.is_dir():
         raise UserError(f"no folder {args.data}")

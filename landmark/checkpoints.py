@@ -120,10 +120,13 @@ def _orphaned_data(models, name):
 def lock_models(models):
     """Keeps other runs out of a folder during a block, and removes what a killed run left half-written there.
 
-    Raises UserError with the number of the other process if there is one.
+    Raises UserError: another process, whose number it gives, trains there; or it is no folder.
     """
     is_new = not models.exists()
-    models.mkdir(parents=True, exist_ok=True)
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"{models} is not a folder: name another") from None
     with open(models / LOCK, "a+") as file:
         try:
             lock(file)

@@ -30,10 +30,10 @@ def number(kind, low, high=math.inf):
     """An argparse type: a number of a kind, int or float, in low..high."""
 
     def parse(text):
-        number = kind(text)
-        if not low <= number <= high:
+        value = kind(text)
+        if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text} is not in {low}..{high}")
-        return number
+        return value
 
     parse.__name__ = kind.__name__  # for argparse's own messages
     return parse
@@ -72,8 +72,6 @@ def command(main):
                 sys.exit("cannot write to standard output: its reader is gone")
             if isinstance(error, UserError):
                 sys.exit(str(error))
-            if isinstance(error, FileExistsError):  # of mkdir
-                sys.exit(f"{os.fsdecode(error.filename)} is not a folder: name another")
             if isinstance(error, OSError) and error.filename:
                 sys.exit(f"{os.fsdecode(error.filename)}: {error.strerror}")
             raise

@@ -318,7 +318,7 @@ def _from_xml(group):
     for points in group.findall("points"):
         places = [place.split(",") for place in points.get("points", "").split(";")]
         if len(places) > 1:
-            faces.append(sum(places, []))
+            faces.append(_words(places))
         else:
             place = places[0] if points.get("outside", "0") == "0" else MISSING
             _add(groups, points.get("group_id"), points.get("label", ""), place)
@@ -326,7 +326,7 @@ def _from_xml(group):
 
 
 def _add(groups, key, name, place):
-    """Adds a point to the dict `groups[key]`, for _in_order; of a repeated name both, so that the face is refused."""
+    """Adds a point to the dict `groups[key]`, for _in_order; keeps both of a repeated name, so that it is refused."""
     parts = groups.setdefault(key, {})
     parts[name + "+" * (name in parts)] = place
 
@@ -340,8 +340,12 @@ def _in_order(parts):
     first = 0 if 0 in numbered else 1
     is_told = first == 0 or {1, LANDMARKS} <= numbered.keys()
     if is_told and numbered.keys() <= {*range(first, first + LANDMARKS)}:
-        return [word for i in range(first, first + LANDMARKS) for word in numbered.get(i, MISSING)]
-    return [word for words in numbered.values() for word in words][: 2 * LANDMARKS - 2]
+        return _words(numbered.get(i, MISSING) for i in range(first, first + LANDMARKS))
+    return _words(numbered.values())[: 2 * LANDMARKS - 2]
+
+
+def _words(places):
+    return [word for place in places for word in place]
 
 
 def _size_of(values):
@@ -410,15 +414,14 @@ def _from_coco(content):
     annotations = content.get("annotations") if content.get("images") else None
     labelled = [face for face in annotations or () if face.get("keypoints")]
     categories = {face.get("category_id") for face in labelled if len(face["keypoints"]) == 3 * LANDMARKS}
-    images = {image["id"]: image for image in content["images"]} if categories else {}
-    for face in labelled:
-        if face.get("category_id") in categories:
-            if face["image_id"] not in images:
-                raise ValueError(f"no image has the id {face['image_id']} of an annotation")
-            x, y, seen = (face["keypoints"][i::3] for i in range(3))
-            places = [place if is_seen else MISSING for *place, is_seen in zip(x, y, seen, strict=True)]
-            image = images[face["image_id"]]
-            yield image["file_name"], [word for place in places for word in place], _size_of(image), False
+    faces = [face for face in labelled if face.get("category_id") in categories]
+    images = {image["id"]: image for image in content["images"]} if faces else {}
+    for face in faces:
+        if not (image := images.get(face["image_id"])):
+            raise ValueError(f"no image has the id {face['image_id']} of an annotation")
+        x, y, seen = (face["keypoints"][i::3] for i in range(3))
+        places = [place if is_seen else MISSING for *place, is_seen in zip(x, y, seen, strict=True)]
+        yield image["file_name"], _words(places), _size_of(image), False
 
 
 def _from_labelme(content):
@@ -431,7 +434,7 @@ def _from_labelme(content):
     for shape in content["shapes"]:
         points, label = shape["points"], str(shape.get("label"))
         if len(points) == LANDMARKS or len(points) >= MIN_POINTS and shape.get("shape_type") != "polygon":
-            yield content["imagePath"], [word for point in points for word in point], size, True
+            yield content["imagePath"], _words(points), size, True
         elif len(points) == 1:
             _add(groups, shape.get("group_id"), label, points[0])
     for parts in groups.values():

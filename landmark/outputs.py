@@ -30,13 +30,16 @@ class Outputs:
     sources: dict of each file's Path to what it is made of (str) if it may only replace a file made of the same;
         otherwise to None.
     overwrite: whether to replace whatever is there.
-    Raises UserError: something else is there, or another run is writing it.
+    Raises UserError: something else is there, or in place of its folder, or another run is writing it.
     """
 
     def __init__(self, sources, overwrite=False):
         self._checked = {}
         written = {folder: read_ledger(folder) for folder in {path.parent for path in sources}}
         partials = {folder: _find_partials(folder) for folder in written}
+        for folder in written:
+            if folder.exists() and not folder.is_dir():
+                raise UserError(f"{folder} is not a folder: name another")
         for path, source in sources.items():
             if not _remove_partials(partials[path.parent].get(_partial_end(path), ())):
                 raise UserError(f"{path} is being written by another run: wait for it to end, or name another output")

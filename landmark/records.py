@@ -315,14 +315,12 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, start
     dataset = dataset.interleave(tf.data.TFRecordDataset, READ_AT_ONCE)
     if frontal is not None:
 
-        def yaw_of(record):
-            return tf.io.parse_single_example(record, {"yaw": FEATURES["yaw"]})["yaw"]
+        def is_frontal(record):
+            yaw = tf.io.parse_single_example(record, {"yaw": FEATURES["yaw"]})["yaw"]
+            # An unknown yaw (NaN) counts as frontal. not (yaw >= FRONTAL) would become yaw < FRONTAL in the optimizer.
+            return tf.is_nan(yaw) | (yaw < FRONTAL)
 
-        # An unknown yaw (NaN) counts as frontal; TensorFlow's optimizer takes "not less" for "at least" even then.
-        splits = [
-            dataset.filter(lambda record: tf.is_nan(yaw_of(record)) | (yaw_of(record) < FRONTAL)),
-            dataset.filter(lambda record: yaw_of(record) >= FRONTAL),
-        ]
+        splits = [dataset.filter(is_frontal), dataset.filter(lambda record: not is_frontal(record))]
         splits = [split.shuffle(SHUFFLE, seed=seed).repeat() for split in splits]
         dataset = tf.data.Dataset.sample_from_datasets(splits, [frontal, 1 - frontal], seed)
     elif seed is not None:

@@ -126,7 +126,7 @@ def load_onnx(path, threads=0):
 
 
 def check_model(predict, path):
-    """Runs one black crop, which also warms up the runtime. UserError: the model of `path` cannot, or is another."""
+    """Runs one black crop, which also warms up the runtime. UserError: the model, from `path`, fails or is another."""
     try:
         shape = predict(np.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3], np.uint8)).shape
     except UserError:

@@ -22,13 +22,13 @@ TestSet = namedtuple("TestSet", "start crops labels boxes yaws outputs")
 TestErrors = namedtuple("TestErrors", "loss inter_ocular box by_yaw")
 
 
-MIN_WIDTH = 0.05  # in sides of the crop: of an eye or a mouth, for gap_loss, also where it is seen from the side
+MIN_WIDTH = 0.05  # in sides of the crop: gap_loss takes no eye or mouth, however it is turned, to be narrower
 LOSSES = {"l1": tf.abs, "l2": tf.square}  # of an error; their mean is the loss
 
 
 def heat_map_loss(logits, labels):
-    """Cross-entropy of heat maps with a Gaussian, one cell wide, over each true landmark, so that every cell
-    gets a gradient, not their mean position alone (after Nibali et al., Numerical Coordinate Regression, 2018).
+    """Cross-entropy of heat maps with a Gaussian, one cell wide, over each true landmark, so that every cell gets
+    a gradient, not their mean position alone (after Nibali et al., Numerical Coordinate Regression, 2018).
 
     logits: float32 [N, 68, side, side] on senet.GRID, y before x.
     labels: float32 [N, 136], NaN for a point without one.

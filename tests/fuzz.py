@@ -15,7 +15,6 @@ import landmark.startup  # noqa: F401  first: TensorFlow and OpenCV read their s
 
 # isort: split
 
-import argparse
 import contextlib
 import mmap
 import os
@@ -40,7 +39,7 @@ from test_formats import SHARED, write_set
 from landmark.annotations import find_annotations, read_face
 from landmark.augment import augment_batch
 from landmark.checkpoints import prefix_of, read_checkpoint
-from landmark.cli import UserError
+from landmark.cli import UserError, script_parser
 from landmark.formats import FORMATS
 from landmark.mat import read_mat
 from landmark.pictures import read_picture
@@ -307,7 +306,7 @@ def read_files(read, make, count, tally, fail, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--kind", choices=FUZZED, action="append", help="(all)")
     parser.add_argument("--count", type=int, help="files of each kind (20000 or 2000)")
     parser.add_argument("--seed", type=int, default=0, help="(0)")

@@ -17,7 +17,6 @@ import landmark.startup  # noqa: F401  first: TensorFlow and OpenCV read their s
 
 # isort: split
 
-import argparse
 import csv
 import json
 import os
@@ -32,6 +31,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from conftest import ENVIRONMENT, REPO
 
+from landmark.cli import script_parser
 from landmark.graphs import load_graph
 from landmark.mat import read_mat
 from landmark.outputs import PARTIAL
@@ -158,7 +158,7 @@ def write_clip(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--scripts", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--moments", type=int, default=20, help="(20)")
     parser.add_argument("--signal", choices=["KILL", "TERM", "INT"], default="KILL")

@@ -7,7 +7,6 @@ Usage:
 Exits with 1 if, after the first tenth of the steps, memory grew by over 5% or more files were open.
 """
 
-import argparse
 import os
 import re
 import subprocess
@@ -17,9 +16,11 @@ from pathlib import Path
 
 from kill import ENVIRONMENT, REPO, prepare
 
+from landmark.cli import script_parser
+
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--steps", type=int, default=20_000, help="(20000)")
     steps = parser.parse_args().steps
     with tempfile.TemporaryDirectory() as folder:
