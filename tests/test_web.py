@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import fcntl
 import http.server
 import importlib
 import json
@@ -25,6 +26,7 @@ from landmark.pose import estimate_pose
 
 WEB = REPO / "examples" / "web"
 CHROMIUM = shutil.which("chromium")
+INSTALLED = "node_modules/.package-lock.json"  # what npm writes last
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync --remote-debugging-pipe --window-size=1280,800"
@@ -40,14 +42,25 @@ def site(tmp_path_factory, request):
     if not CHROMIUM:
         pytest.skip("no Chromium: apt-get install chromium")
     package = request.config.cache.mkdir("web")
-    if not (package / "node_modules" / "onnxruntime-web").exists():
-        if not shutil.which("npm"):
-            pytest.skip("no npm: apt-get install npm")
-        shutil.copy(WEB / "package.json", package)
-        npm = ["npm", "install", "--no-audit", "--no-fund", "--fetch-retries=0", "--prefix", package]
-        done = subprocess.run(npm, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"no onnxruntime-web: {done.stderr.strip()}")
+    with (package / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the other worker may be installing it
+        if not (package / INSTALLED).exists():
+            if not shutil.which("npm"):
+                pytest.skip("no npm: apt-get install npm")
+            shutil.copy(WEB / "package.json", package)
+            npm = [
+                "npm",
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--fetch-retries=0",
+                "--fetch-timeout=60000",
+                "--prefix",
+                package,
+            ]
+            done = subprocess.run(npm, capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(f"no onnxruntime-web: {done.stderr.strip()}")
     root = tmp_path_factory.mktemp("repository")
     shutil.copytree(WEB, root / "examples" / "web", ignore=lambda *_: ["node_modules"])
     (root / "examples" / "web" / "node_modules").symlink_to(package / "node_modules")

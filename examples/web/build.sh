@@ -3,7 +3,7 @@
 set -euo pipefail
 site=$(realpath -m "${1:?"usage: bash examples/web/build.sh FOLDER"}")
 cd "$(dirname "$0")"
-[ -d node_modules/onnxruntime-web ] || npm install --no-audit --no-fund --fetch-retries=0
+[ -f node_modules/.package-lock.json ] || npm install --no-audit --no-fund --fetch-retries=0
 mkdir -p "$site/runtime" "$site/models"
 cp index.html style.css ./*.js ../photos/astronaut.jpg "$site"
 cp node_modules/onnxruntime-web/dist/ort{.wasm.bundle.min.mjs,-wasm-simd-threaded.wasm} "$site/runtime"
