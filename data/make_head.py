@@ -9,7 +9,7 @@ on the mesh, chosen by looking at it and by the markup's public definition: see 
 same bytes.
 """
 
-from head import rasterize, vertex_normals  # first: it sets how many threads NumPy takes
+from head import rasterize, unit, vertex_normals  # first: it sets how many threads NumPy takes
 
 import gzip
 import zipfile
@@ -156,8 +156,7 @@ def sky_seen(vertices, triangles, views=160):
     for k in range(views):
         z, turn = 1 - (2 * k + 1) / views, k * np.pi * (3 - np.sqrt(5))  # evenly over the sphere
         way = np.array([np.sqrt(1 - z * z) * np.cos(turn), np.sqrt(1 - z * z) * np.sin(turn), z])
-        across = np.cross(way, [0.123, 0.456, 0.789])
-        across /= np.linalg.norm(across)
+        across = unit(np.cross(way, [0.123, 0.456, 0.789]))
         view = (vertices - vertices.mean(0)) @ np.stack([across, np.cross(way, across), way], 1)
         pixels, depth = rasterize(225 + 9 * view[:, :2], np.float32(view[:, 2:]), triangles, len(triangles))
         image = np.full(450 * 450, -99.0)

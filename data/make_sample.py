@@ -1,9 +1,8 @@
 """Renders 3D faces in the layout of 300W_LP, to train on without downloading any photos.
 
 Usage:
-    python data/make_sample.py                            # 300 faces in 4 poses -> data/sample
-    python data/make_sample.py --faces 50 --out /tmp/few  # a quick look
-    python data/make_sample.py --seed 1 --variants 6      # other people, more poses
+    python data/make_sample.py                                       # 300 faces in 4 poses -> data/sample
+    python data/make_sample.py --faces 50 --seed 1 --out /tmp/few    # a quick look at other people
 
 Writes OUT/SAMPLE/SAMPLE_00000_0.jpg, .mat beside it, and OUT/landmarks/SAMPLE/SAMPLE_00000_0_pts.mat. Variant 0 is the
 "photo" (|yaw| < 25 degrees); 1, 2, ... are the same person turned further, to at most 80 degrees, each with another

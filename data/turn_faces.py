@@ -5,10 +5,8 @@ Usage:
     python data/turn_faces.py --data ~/mine --out ~/turned --variants 8 --seed 1
 
 Writes OUT in the layout of 300W_LP: <SET>_turned/<face>_1, _2, ... show the face of a photo turned further and further,
-up to 90 degrees, with pts_2d (jaw on the visible outline), pts_3d and Pose_Para. The photos stay where they are: give
-both folders to prepare_tfrecords.py, which keeps a face and its variants in one split. A face turns further the way it
-already looks, because the photo does not show its other side; one that looks straight ahead turns both ways. The same
-seed gives the same files, byte for byte; those of a face do not depend on the others.
+up to 90 degrees, with pts_2d (jaw on the visible outline), pts_3d and Pose_Para. Give both folders, the photos' and
+OUT, to prepare_tfrecords.py, which keeps a face and its variants in one split. The same seed gives the same files.
 
 How it works (after Zhu, Lei, Liu, Shi, Li, "Face Alignment Across Large Poses: A 3D Solution", CVPR 2016): a head is
 fitted to the 68 points (fit_head.py) and gives the photo a depth, which falls off around the head towards its back and
@@ -137,9 +135,8 @@ def turn_photo(photo, fit, surface, turn):
     xy = place + follow[:, None] * (fit.scale * moved[:, :2] + fit.origin - place)
     depth = follow * moved[:, 2] - 30 * (1 - follow)  # what does not follow is behind
     pixels, values = rasterize(xy, np.c_[depth, place].astype(np.float32), triangles, 0)
-    where = np.zeros((SIZE * SIZE, 2), np.float32)
-    where[pixels] = values[:, 1:]
-    where = where.reshape(SIZE, SIZE, 2)
+    where = np.zeros((SIZE, SIZE, 2), np.float32)
+    where.reshape(-1, 2)[pixels] = values[:, 1:]
     picture = cv2.remap(photo, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     jump = cv2.morphologyEx(where, cv2.MORPH_GRADIENT, np.ones((3, 3))).max(-1) > EDGE
     picture[jump] = cv2.GaussianBlur(picture, (3, 3), 0)[jump]  # the z-buffer leaves jagged edges

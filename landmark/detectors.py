@@ -18,7 +18,7 @@ STRIDES = {8: (16, 32), 16: (64, 128), 32: (256, 512)}  # pixels, of its cells, 
 CENTRE_VARIANCE, SIDE_VARIANCE = 0.1, 0.2  # Liu et al., "SSD", ECCV 2016, as its authors wrote it
 MIN_CONFIDENCE = 0.5
 MAX_OVERLAP = 0.4  # of the union of two boxes: above it, the less confident one is dropped
-# The corners of the face crop in a detector's box, x y as shares of its sides: data/fit_detector.py.
+# The corners of the face crop in a detector's box, x y as shares of its sides: data/fit_detection.py.
 RETINAFACE_CROP = np.array([[-0.067, 0.018], [1.063, 1.045]])
 # Not fitted: its training faces (WIDER FACE) are boxed from forehead to chin, as the crop is but for its margins.
 YUNET_CROP = np.array([[0.0, 0.0], [1.0, 1.0]])

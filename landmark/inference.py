@@ -21,7 +21,7 @@ OWN_MODEL = Path("landmark.pb")
 SHIPPED_MODEL = Path(__file__).resolve().parents[1] / "models" / "landmark.pb"
 MIN_SCORE = 0.5  # of a face
 NUDGE = 0.05  # a face's points are the mean over two crops, moved this share of their sides to either side
-# The score is a logistic function: 0.5 where points follow the nudge by this share of it (data/fit_score.py).
+# The score is a logistic function: 0.5 where points follow the nudge by this share of it (data/fit_detection.py).
 SCORE_MIDPOINT, STEEPNESS = 0.24, 3.7
 SURE = 0.9  # a box whose face has this score is not tried in other quarter turns
 QUARTERS = 0, 90, 270, 180  # degrees by which a picture is turned to find faces that do not stand upright

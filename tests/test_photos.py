@@ -1,4 +1,4 @@
-"""Whole photos and videos: test_pb.py --detect, --video, --json, data/fit_detector.py, evaluate.py --detect."""
+"""Whole photos and videos: test_pb.py --detect, --video, --json, data/fit_detection.py, evaluate.py --detect."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ENVIRONMENT, REPO, call, names_in
 
-import fit_score
+from fit_detection import fit_score
 from landmark.annotations import find_annotations, split_faces
 from landmark.cli import UserError
 from landmark.detectors import YUNET_URL, load_detector
@@ -293,7 +293,7 @@ def test_the_fits_print_numbers_that_bring_boxes_closer_and_tell_faces_apart(tmp
         points = astronaut * scale + [x, y]
         make.face(tmp_path, "AFW", f"AFW_{i}_0", i, points, scene((x, y, scale)))
     make.face(tmp_path, "AFW", "AFW_21_0", 21)  # no face
-    done = run("data/fit_detector.py", "--data", tmp_path)
+    done = run("data/fit_detection.py", "--data", tmp_path, "--pb", SHIPPED)
     assert done.returncode == 0 and not done.stderr, done.stderr
     before, after = (
         float(re.search(rf"^{name} +(?:[\d.]+ +){{4}}([\d.]+)", done.stdout, re.M)[1]) for name in ("before", "after")
@@ -302,8 +302,6 @@ def test_the_fits_print_numbers_that_bring_boxes_closer_and_tell_faces_apart(tmp
     assert re.search(
         r"^landmark/detectors.py: RETINAFACE_CROP = np.array\(\[\[[-\d., ]+\], \[[-\d., ]+\]\]\)$", done.stdout, re.M
     )
-    done = run("data/fit_score.py", "--data", tmp_path, "--pb", SHIPPED)
-    assert done.returncode == 0 and not done.stderr, done.stderr
     middle = float(
         re.search(r"^landmark/inference.py: SCORE_MIDPOINT, STEEPNESS = ([\d.]+), [\d.]+$", done.stdout, re.M)[1]
     )
@@ -314,13 +312,13 @@ def test_the_fit_of_the_score_is_calibrated():
     """The odds of two normal distributions are logistic: the steepness is their distance over the variance."""
     rng = np.random.default_rng(4)
     faces, others = (np.exp(rng.normal(np.log(middle), 0.6, n)).tolist() for middle, n in ((0.1, 4000), (0.4, 1000)))
-    middle, steepness = fit_score.fit(faces, others)
+    middle, steepness = fit_score(faces, others)
     assert middle == pytest.approx(0.2, rel=0.05) and steepness == pytest.approx(np.log(4) / 0.6**2, rel=0.1)
-    middle, steepness = fit_score.fit([0.1] * 50, [0.4] * 50)
+    middle, steepness = fit_score([0.1] * 50, [0.4] * 50)
     assert 0.1 < middle < 0.4 and 3 < steepness < 10
     for pair in (others, faces), (faces, []):
         with pytest.raises(UserError):
-            fit_score.fit(*pair)
+            fit_score(*pair)
 
 
 # Videos
