@@ -56,8 +56,8 @@ def draw_curves(curves):
     figure = Figure(figsize=(13, 5), layout="constrained")
     scales = ("inter_ocular", LIMIT, "inter-ocular distance"), ("box", BOX_LIMIT, "the box")
     for axes, (scale, limit, title) in zip(figure.subplots(1, 2), scales, strict=True):
-        for name, errors in curves.items():
-            errors = getattr(errors, scale)
+        for name, nmes in curves.items():
+            errors = getattr(nmes, scale)
             errors = errors[np.isfinite(errors)]
             shares = np.arange(1, len(errors) + 1) / len(errors)
             label = f"{name}: AUC {auc(errors, limit):.3f}, failed {np.mean(errors > limit):.1%}"

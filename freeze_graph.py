@@ -9,7 +9,7 @@ Usage:
 
 Each file is kept only if it gives the checkpoint's own points on test crops: those of the records in --data, or, if
 there are none, the crops in images/. 8-bit integers need training records to measure their ranges on, and may raise the
-NME on the test records by up to 3% of its value.
+NME on the test records by up to 3% (relative).
 """
 
 from landmark.startup import describe_device  # first: TensorFlow reads its settings as it is imported
@@ -70,7 +70,7 @@ def main():
     files = [path for name, path in args.others.items() if FORMATS[name].kind == "FILE"]
     outputs = Outputs(dict.fromkeys([args.output, *files]), args.overwrite)
     if args.saved_model and not is_free(args.saved_model):
-        raise UserError(f"{args.saved_model} is in the way: name a new folder, as each version of a model has")
+        raise UserError(f"{args.saved_model} is in the way: name a new folder for this version of the model")
     checkpoint = args.checkpoint or find_whole(args.models, BEST) or find_whole(args.models, LAST)
     if not checkpoint:
         raise UserError(f"no checkpoint in {args.models}: run python train.py")

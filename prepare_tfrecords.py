@@ -65,7 +65,7 @@ def find_other_records(folder, shards):
 
 
 def hash_faces(annotations, points):
-    """The fingerprint of a list of faces and their points: str."""
+    """The fingerprint of a list of Annotations and of --points, "2d" or "3d": str."""
     digest = hashlib.md5(points.encode())
     for annotation in annotations:
         digest.update(os.fsencode(annotation.name))
@@ -83,12 +83,12 @@ def main():
     names = ["train{}.tfrecords", "test{}.tfrecords", "records{}.json", "preview{}.png", "skipped{}.txt"]
     outputs = Outputs(dict.fromkeys(args.out / name.format(each) for name in names for each in endings), args.overwrite)
     if others := sorted(find_other_records(args.out, args.shards)):
-        raise UserError(f"{others[0]} comes from another --shards: delete these records, or give another --out")
+        raise UserError(f"{others[0]} was written with other --shards: delete such files, or give another --out")
     annotations = find_annotations(args.data)
     has_jaw = any(f"pts_{args.points}" in types_of([annotation]) for annotation in annotations)
     if not has_jaw and (types := types_of(annotations)):
-        others = " or ".join(name.removeprefix("pts_") for name in sorted(types))
-        raise UserError(f"no face has {args.points.upper()} labels of the jaw: give --points {others}, or more faces")
+        known = " or ".join(name.removeprefix("pts_") for name in sorted(types))
+        raise UserError(f"no face has {args.points.upper()} labels of the jaw: give --points {known}, or more faces")
     is_test = split_faces(annotations)
     shards = split_shards(is_test, args.shards or 1)
     fingerprint = hash_faces(annotations, args.points)

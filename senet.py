@@ -75,7 +75,7 @@ def add_live_start(end_points, mean_face, hidden_scale, hidden_mean):
     end_points: as SENet returns them, of a batch of crops.
     mean_face: float [136], the mean label: what the last layer returns at first, its weights being zero.
     hidden_scale: factor of the 1,024 units' Xavier weights.
-    hidden_mean: mean of the 1,024 units over the batch, which their biases bring about.
+    hidden_mean: mean of the 1,024 units over the batch, set through their biases.
     Returns: list of tf.Operation, to run one after the other.
     """
     variables = {variable.op.name: variable for variable in tf.model_variables()}
@@ -125,7 +125,7 @@ def _dense_head(mode, maps):
 
 def _heat_map_head(mode, maps):
     """Each landmark is at the expected position under the softmax of its map (Sun et al., Integral Human Pose
-    Regression, ECCV 2018), which sees the last three stages (Lin et al., Feature Pyramid Networks, CVPR 2017)."""
+    Regression, ECCV 2018); maps see the last three stages (Lin et al., Feature Pyramid Networks, CVPR 2017)."""
     last, middle, first = maps[:-4:-1]
     net = _conv(mode, last, 1, 64)
     for finer in middle, first:

@@ -278,8 +278,8 @@ def name_video(source):
 
 
 def list_pictures(images, output):
-    """The pictures in folders and files (Paths, also with * and ?), also in folders below: dict of Path to the Path in
-    the folder `output` to draw it to, as far below as it lies. Other files are reported.
+    """The pictures among files, patterns with * and ?, and folders with their subfolders (Paths): dict of each to the
+    Path to draw it to, in the same subfolder of `output`. Other files, except text, are reported.
 
     Raises UserError if there is no such folder or file, or no picture in it.
     """

@@ -113,8 +113,8 @@ def next_batch(paths, recipe, batch_size, seed, start, frontal):
     start: number of steps that are done; frontal: fraction of the records within 30 degrees of yaw.
     """
     augment = functools.partial(augment_batch, recipe, seed) if recipe.augment else None
-    frontal = recipe.frontal_share if frontal < recipe.frontal_share else None
-    train_set = read_batches(paths, batch_size, seed, augment, frontal, start)
+    share = recipe.frontal_share if frontal < recipe.frontal_share else None
+    train_set = read_batches(paths, batch_size, seed, augment, share, start)
     return tf.data.make_one_shot_iterator(train_set).get_next()[:2]
 
 
@@ -148,7 +148,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
     start, ramp = cluster.agree(run, [checkpoints.step_of(last) if last else 0, ramp])
     recipe, run = recipe._replace(augment_ramp_steps=ramp), run | {"augment_ramp_steps": ramp}
     if start >= steps:
-        print(f"{last} has {start} steps of {steps}: nothing to do; a larger --steps continues from there")
+        print(f"{last or models} has {start} steps of {steps}: nothing to do; a larger --steps continues from there")
         return None
     if cluster.is_first:
         check_init(None if last else init, run)
@@ -197,7 +197,7 @@ def train(data, models, recipe, network, steps, batch_size, seed, init=None, clu
 
 
 def run_steps(session, cluster, training, test, savers, writer, models, start, steps, crops_a_step, best_nme):
-    """The loop of train(), from step `start` to `steps`, with some crops a step: returns the lowest test NME (box).
+    """The loop of train(), from step `start` to `steps`: returns the lowest test NME (box).
 
     training: Training; test: TestSet; savers: dict of LAST and BEST to the tf.train.Saver of each; writer:
     tf.summary.FileWriter, None but in the first task; best_nme: the lowest so far.
@@ -286,7 +286,7 @@ def parse_args():
     parser.add_argument("--init", type=checkpoints.prefix_of, metavar="PREFIX", help="weights to start a new run from")
     parser.add_argument("--steps", type=count, default=150_000, help="batches in all (150000)")
     parser.add_argument("--batch_size", type=count, default=32, help="crops in a batch (32)")
-    parser.add_argument("--seed", type=number(int, 0), default=0, help="of all that is random (0)")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="random seed (0)")
     chosen = {
         "learning_rate": (positive, "Adam's peak learning rate"),
         "decay_steps": (count, "steps between two decays"),

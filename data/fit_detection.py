@@ -47,12 +47,12 @@ def draw_beside(rng, picture, crop):
 
 
 def fit_score(faces, others):
-    """The score by Platt's logistic regression ("Probabilistic Outputs for Support Vector Machines", 1999) on the
+    """The score by Platt scaling ("Probabilistic Outputs for Support Vector Machines", 1999) on the
     logarithm of how far points follow; faces and others have the same total weight, however many there are of either.
 
     faces, others: lists of float, how far points follow their crop, as a share of its move: on faces and beside them.
     Returns: (SCORE_MIDPOINT, STEEPNESS).
-    Raises UserError: faces do not move less than the others, or one of them is missing.
+    Raises UserError: points do not follow less on faces than beside them, or a list is empty.
     """
     if not (len(faces) and len(others)):
         raise UserError(f"{len(faces)} faces, {len(others)} boxes beside faces: --data needs photos with room for both")

@@ -361,7 +361,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "sample", help="folder to make")
     parser.add_argument("--faces", type=number(int, 1), default=300, help="people (300)")
     parser.add_argument("--variants", type=number(int, 1), default=4, help="poses of each (4)")
-    parser.add_argument("--seed", type=number(int, 0), default=0, help="of all that is random (0)")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="random seed (0)")
     args = parser.parse_args()
     print(f"rendering {args.faces} faces in {args.variants} poses, on {CORES} CPU cores")
     with whole_folder(args.out) as partial:

@@ -184,7 +184,7 @@ def main():
     parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="photos; repeatable")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--variants", type=number(int, 1, 99), default=4, help="turned pictures of each photo (4)")
-    parser.add_argument("--seed", type=number(int, 0), default=0, help="of the poses (0)")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="random seed (0)")
     args = parser.parse_args()
     print(f"turning the faces of {', '.join(map(str, args.data))}, on {CORES} CPU cores")
     with whole_folder(args.out) as partial:

@@ -29,7 +29,7 @@ TEST_SHARE = 0.1
 MAX_CROP = 10  # times the photo: a larger crop would be black but for a corner, and fill the memory
 MAX_OUTSIDE = 0.5  # of the crop's side: a point that leaves the photo further is not in the photo's pixels
 MAX_BEYOND = 0.1  # of the sides of the box of the points that are there: see find_crop
-ONE_FACE = 0.5  # boxes whose overlap is a larger share of their union belong to one face
+ONE_FACE = 0.5  # takes the place of OVERLAP for labels of equal rank: see _are_one_face
 # The eight EXIF orientations, as functions of a picture.
 ORIENTATIONS = [lambda picture, k=k: np.rot90(picture, k) for k in range(4)]
 ORIENTATIONS += [lambda picture, k=k: np.rot90(picture[:, ::-1], k) for k in range(4)]
@@ -44,7 +44,7 @@ CHUNKS_AHEAD = 64  # read before they are written: 70 MB
 
 # name: <SET>/<stem>; crop: uint8 [128, 128, 3]; label: float32 [136], NaN for a point without one; box: (x_min, y_min,
 # x_max, y_max), ints, in pixels of the photo; photo: the bytes of a picture file, or empty; yaw: float, degrees, 0 or
-# more, NaN in records that do not hold it; landmark_type: one of LANDMARK_TYPES.
+# more, NaN if unknown; landmark_type: one of LANDMARK_TYPES.
 AnnotatedFace = namedtuple("AnnotatedFace", "name crop label box photo yaw landmark_type")
 
 
@@ -78,7 +78,7 @@ def find_annotations(folders):
     kept = {id(annotation) for annotation in merged}
     for (folder, name), annotations in found.items():
         if some := [annotation for annotation in annotations if id(annotation) in kept]:
-            types = " and ".join(name.removeprefix("pts_").upper() for name in sorted(types_of(some)))
+            types = " and ".join(kind.removeprefix("pts_").upper() for kind in sorted(types_of(some)))
             print(f"{len(some):,} faces in {folder}: {name}, {types or 'no readable'} points")
     return sorted(name_faces(merged), key=lambda annotation: _hash(annotation.name))
 
@@ -348,10 +348,10 @@ def find_crop(points):
         beyond = np.maximum(there.min(0) - fitted, fitted - there.max(0)) / np.ptp(there, axis=0)
         if (beyond > MAX_BEYOND).any():
             lost = np.flatnonzero(missing)[(beyond > MAX_BEYOND).any(1)].tolist()
-            raise UserError(f"the crop cannot be known without points {', '.join(map(str, lost))}")
+            raise UserError(f"the crop is undetermined without points {', '.join(map(str, lost))}")
     box = crop_box(there)
     if box[0] >= box[2] or box[1] >= box[3]:
-        raise UserError("the points span no area: all alike, or on one line")
+        raise UserError("the points span no area: they coincide, or lie on one line")
     return box
 
 

@@ -43,9 +43,9 @@ def step_of(checkpoint):
 
 
 def find_whole(models, name):
-    """The prefix (str) of the newest whole checkpoint in a folder, or None if there are none; name: LAST or BEST.
+    """The prefix (str) of the newest intact checkpoint in a folder, or None if there are none; name: LAST or BEST.
 
-    Damaged ones that are newer are reported. Raises UserError if there are checkpoints, but none is whole.
+    Damaged ones that are newer are reported. Raises UserError if there are checkpoints, but none is intact.
     """
     damaged = []
     for prefix in _prefixes(models, name):
@@ -59,7 +59,7 @@ def find_whole(models, name):
         return prefix
     if damaged or _orphaned_data(models, name) and (models / STATES[name]).exists():
         raise UserError(
-            f"{models} holds {name}, but none that is whole ({', '.join(damaged) or 'no .index'}): put them back, or"
+            f"no {name} in {models} is intact ({', '.join(damaged) or 'no .index'}): put them back, or"
             " move them elsewhere to go on without them"
         )
     return None

@@ -38,8 +38,13 @@ def read_first(paths, count):
 
 
 def read_crops(folder):
-    """The JPEG files of a folder as face crops without labels: TestCrops; UserError if there are none."""
-    pictures = [read_picture(path)[0] for path in sorted(Path(folder).glob("*.jpg"))]
+    """The JPEG files of a folder as crops without labels: TestCrops; UserError if there are none, or one is damaged."""
+    pictures = []
+    for path in sorted(Path(folder).glob("*.jpg")):
+        try:
+            pictures.append(read_picture(path)[0])
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
     if not pictures:
         raise UserError(f"no face crops (*.jpg) in {folder} to check the model on")
     crops = [crop_face(picture, (0, 0, *picture.shape[1::-1])) for picture in pictures]
@@ -201,7 +206,7 @@ def write_checked(output, form, source, calibration, faces, expected, write):
         nme_change = f", relative change of the NME {rise:+z.2%}" if faces.labels is not None else ""
         print(f"{output}: largest difference on {len(outputs)} crops {difference:.1e}{nme_change}")
         if not difference <= form.tolerance:
-            raise UserError(f"more than {form.tolerance:.0e}: {output} was not written")
+            raise UserError(f"{output} was not written: it is off by more than {form.tolerance:.0e}")
         if not rise <= MAX_NME_RISE:
             raise UserError(
                 f"the NME rises by {rise:.1%} of its value, more than {MAX_NME_RISE:.0%}: {output} was not written"

@@ -28,7 +28,7 @@ PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"
 WFLW_68 = [*range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60)]
 WFLW_68 += [60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73, 75, *range(76, 96)]
 POINT_COLUMNS = [f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy"]  # of points.csv
-TEST_PB_COLUMNS = {"yaw", "pitch", "roll", "score", "spread0"}  # some of those that only test_pb.py writes
+TEST_PB_COLUMNS = {"yaw", "pitch", "roll", "score", "spread0"}  # with any of these, the points are upright
 
 # One labelled face. points: the Row that its points are read from; photo: Path; format: a name in FORMATS; name:
 # <SET>/<stem>, with #1, #2, ... for further faces of a photo; "" until all faces are known.
@@ -195,7 +195,7 @@ def _read_300w_lp(row):
 
 
 def _find_fits(name, folder):
-    """MAT files that hold a name, and unreadable ones in a folder with such, beside photos without other labels."""
+    """MAT files with a variable `name`, and unreadable ones beside such, of photos without other labels."""
     holds = {}
     for path in folder.matching(r".*\.mat"):
         if (photo := folder.photo_beside(path)) not in folder.labelled:
@@ -409,7 +409,7 @@ def _find_json(folder):
 def _from_coco(content):
     """Yields (photo's name, words, size, upright) of the faces of COCO: keypoints x, y, and v, 0 if not labelled.
 
-    They are those of each category that has 68 of them somewhere.
+    Only of categories in which some face has 68 keypoints.
     """
     annotations = content.get("annotations") if content.get("images") else None
     labelled = [face for face in annotations or () if face.get("keypoints")]

@@ -17,7 +17,7 @@ PLAIN_OPS = set(
 )
 # And what graphs frozen elsewhere hold: batch norms that are not folded, other names of the same.
 KNOWN_OPS = PLAIN_OPS | set("AddV2 FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 Sub Rsqrt MaxPool Squeeze".split())
-MAX_BYTES = 2**26  # of the file; the original's has 4 MB
+MAX_BYTES = 2**26  # of the file; the original's is 4 MB
 MAX_NUMBERS = 2**23  # in a tensor, for one crop
 ONE_CROP = [1, IMAGE_SIZE, IMAGE_SIZE, 3]
 TYPE_ATTRIBUTE = "_points"  # of the input: the landmark type; readers pass over attributes that begin with _

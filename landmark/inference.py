@@ -38,7 +38,7 @@ MIN_CUTOFF, BETA, SPEED_ALPHA = 0.02, 20, 0.2
 class Face(namedtuple("Face", "number box points spread score pose milliseconds")):
     """A face in a picture. number: int, from 0, the same for as long as the face is followed; box: float64 [4, 2], the
     corners of its crop at the face's top left, top right, bottom right and bottom left; points: float64 [68, 2];
-    spread: float64 [68], how far apart two crops put each point; these in pixels of the picture. score: 0..1, that it
+    spread: float64 [68], how far apart two crops put each point; all in pixels of the picture. score: 0..1, that it
     is a face; pose: Pose; milliseconds: float, time spent on its points. eye_open: (right, left), the person's, floats,
     and mouth_open: float, see measure_openings."""
 

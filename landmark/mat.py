@@ -16,7 +16,7 @@ MATRIX, COMPRESSED = 14, 15
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 CLASSES = range(6, 16)
 COMPLEX = 0x800
-HEAD, MOST = 2**12, 2**26  # bytes of a variable: as many as hold its name; the most that are read
+HEAD, MOST = 2**12, 2**26  # bytes read of a variable: enough for its name; at most
 
 
 def read_mat(path, names):

@@ -32,7 +32,7 @@ def measure_openings(points):
 
 def measure_gaps(points):
     """How far apart the lids (mean of both eyes) and the lips of points [N, 68, 2] are, float [N] each, over the length
-    of the nose, which turns as they do."""
+    of the nose, foreshortened as they are."""
     nose = mean_gap(points, [27], [33])
     right, left, lips = (mean_gap(points, *gap) / nose for gap, _ in OPENINGS.values())
     return (right + left) / 2, lips

@@ -52,7 +52,7 @@ def crop_box(points):
 
 
 def face_box(box):
-    """The box of a face's points, float64 [..., 4], from its crop_box: the way back, but for the cutting to pixels."""
+    """The box of a face's points, float64 [..., 4], from its crop_box: its inverse, up to rounding to pixels."""
     box = np.asarray(box, np.float64)
     # Widths grow by 5%, and that by 5%; heights by 30%, and that by 5%.
     sides = (box[..., 2:] - box[..., :2]) / [1.05 * 1.05, 1.30 * 1.05]
@@ -81,7 +81,7 @@ def to_crop(points, box):
 
 
 def to_photo(points, box):
-    """The way back from to_crop: shares of boxes [..., 4] to points [..., 68, 2] in pixels of the photo."""
+    """The inverse of to_crop: shares of boxes [..., 4] to points [..., 68, 2] in pixels of the photo."""
     box = np.asarray(box, np.float64)[..., None, :]
     return points * (box[..., 2:] - box[..., :2]) + box[..., :2]
 

@@ -28,7 +28,7 @@ MEAN_HEAD = np.array([HALF_HEAD.get(i) or np.multiply(HALF_HEAD[MIRROR[i]], [-1,
 POSE_LANDMARKS = [*range(17, 36), 36, 39, 42, 45]  # brows, nose, corners of the eyes: they move least with expressions
 MIN_POSE_POINTS = 8
 POSE_MODEL = MEAN_HEAD[POSE_LANDMARKS] * [1, 1, -1]  # z away from the camera
-# Of the coordinates of POSE_LANDMARKS, what the head's axes are in a picture: least squares, the head seen from afar.
+# Least-squares map from the POSE_LANDMARKS in a picture to the head's axes there (weak perspective).
 AXES = np.linalg.pinv(POSE_MODEL - POSE_MODEL.mean(0))
 # A head's angles in degrees, those of 300W_LP: see estimate_pose.
 Pose = namedtuple("Pose", "yaw pitch roll")

@@ -16,7 +16,7 @@ CHOICES = [
     ("fc_lr_multiplier", 0.03, 1),  # of the learning rate of fully connected layers, which have no batch norm
     # Regularisation
     # Factor of sum(w^2)/2. Batch norm undoes a convolution's scale, so the L2 loss only makes Adam's steps larger
-    # relative to the weights (van Laarhoven, arXiv:1706.05350): in long runs at 1e-5 many deep outputs end as zero for
+    # relative to the weights (van Laarhoven, arXiv:1706.05350): in long runs at 1e-5 many deep units end up zero for
     # every face.
     ("weight_decay", 1e-6, 1e-5),
     ("keep_prob", 0.8, 0.8),  # fraction of the 1,024 units that dropout keeps

@@ -54,7 +54,7 @@ Manifest = namedtuple("Manifest", "landmark_type train test mean_face labelled f
 def to_record(face):
     """The record of an AnnotatedFace: a serialized tf.train.Example.
 
-    Its photo leaves train.py the room to turn and shift the crop, and is smaller than the pixels of the crop.
+    Its photo has a margin for train.py to turn and shift the crop, and takes fewer bytes than the crop.
     """
     record = tf.train.Example()
     feature = record.features.feature  # filled in place: a message given to another is copied, 70 KB each time
@@ -143,7 +143,7 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
 
 
 def check_labels(labelled, count, landmark_type):
-    """Prints how many training faces have labels for each part, where not all have.
+    """Prints, for each part that lacks labels, how many training faces have a label for its rarest point.
 
     labelled: int [68], the number of training faces with a label for each landmark; count: of all of them.
     Raises UserError: no face has a label for some landmark.
@@ -156,7 +156,7 @@ def check_labels(labelled, count, landmark_type):
     for part, lines in PARTS.items():
         fewest = min(labelled[index] for line in lines for index in line)
         if fewest < count:
-            print(f"{fewest:,} of {count:,} training faces have labels for all of the {part}")
+            print(f"{part}: the rarest point is labelled on {fewest:,} of {count:,} training faces")
 
 
 def _to_json(manifest):
@@ -230,10 +230,10 @@ def _parse(record, path):
     for key, form in FEATURES.items():  # read_batches cannot parse another number, or another type
         kind = feature[key].WhichOneof("kind")
         if kind and (kind, len(getattr(feature[key], kind).value)) != (LISTS[form.dtype], math.prod(form.shape)):
-            raise ValueError(f"holds another {key} than {form.shape or 'one'} of {form.dtype.name}")
+            raise ValueError(f"holds a {key} that is not {form.shape or 'one'} {form.dtype.name}")
     label = np.array(label, np.float32)
     if np.isinf(label).any() or np.isnan(label).all() or not (box[0] < box[2] and box[1] < box[3]):
-        raise ValueError("holds infinite points, or none, or a crop of no size")
+        raise ValueError("holds infinite points, no points or an empty crop")
     crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE, 3)
     yaw = [*feature["yaw"].float_list.value, math.nan][0]
     kind = [*feature["kind"].bytes_list.value, LANDMARK_TYPES[0].encode()][0].decode(errors="replace")
@@ -262,7 +262,7 @@ def read_manifest(folder):
     if sum(len(manifest.sizes) for manifest in known) == len(sizes):
         return _merge(folder, known)
     manifest, path = check_records(*paths), Path(folder) / "records.json"
-    if not path.exists() or "mean_face" in path.read_text(errors="replace"):  # or it is someone else's
+    if not path.exists() or "mean_face" in path.read_text(errors="replace"):  # else it is someone else's
         outputs = Outputs({path: None}, overwrite=True)  # so that the next preparation may replace it
         with outputs.write(path) as partial:
             partial.write_text(_to_json(manifest))
@@ -309,7 +309,7 @@ def read_batches(paths, batch_size, seed=None, augment=None, frontal=None, start
     frontal: fraction of the shuffled records to be within FRONTAL degrees of yaw; None: as they come.
     start: number of the first batch.
     Returns: tf.data.Dataset of (crops float32 [N, 128, 128, 3] BGR 0..255, labels float32 [N, 136], NaN for a point
-        without one, boxes int64 [N, 4], yaws float32 [N], degrees, 0 if unknown).
+        without one, boxes int64 [N, 4], yaws float32 [N], degrees, NaN if unknown, 0 if not stored).
     """
     dataset = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in paths])
     dataset = dataset.interleave(tf.data.TFRecordDataset, READ_AT_ONCE)

@@ -22,7 +22,7 @@ TestSet = namedtuple("TestSet", "start crops labels boxes yaws outputs")
 TestErrors = namedtuple("TestErrors", "loss inter_ocular box by_yaw")
 
 
-MIN_WIDTH = 0.05  # in sides of the crop: gap_loss takes no eye or mouth, however it is turned, to be narrower
+MIN_WIDTH = 0.05  # in sides of the crop: the least width of an eye or mouth that gap_loss divides by, for profiles
 LOSSES = {"l1": tf.abs, "l2": tf.square}  # of an error; their mean is the loss
 
 

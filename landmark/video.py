@@ -28,9 +28,9 @@ class Video:
 
     rate: float, frames a second.
     length: number of frames, None where it is not known.
-    is_interrupted: whether Ctrl-C ended it; is_stopped: whether that or whoever reads it did.
-    seconds: float, when the frame that was read last is shown, from the first one on: by the times in the file; of a
-        camera, by the clock.
+    is_interrupted: whether Ctrl-C ended it; is_stopped: whether Ctrl-C or the caller did.
+    seconds: float, the time of the last frame read, counted from the first: by the file's timestamps; of a camera, by
+        the clock.
     """
 
     def __init__(self, source):

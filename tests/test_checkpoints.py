@@ -127,7 +127,7 @@ def test_the_newest_whole_checkpoint_is_found_whatever_the_file_checkpoint_says(
     huge = (b"\0" + b"\xff" * 8 + b"\x3f") * 2  # the place of its two blocks, as its last 48 bytes say it
     for damaged in b"no index", index.read_bytes()[:-48] + huge + bytes(20) + index.read_bytes()[-8:]:
         index.write_bytes(damaged)
-        with pytest.raises(UserError, match="but none that is whole") as refused:
+        with pytest.raises(UserError, match="no model.ckpt in .* is intact") as refused:
             find_whole(models, LAST)
         assert str(models) in str(refused.value) and "\n" not in str(refused.value)
     assert find_whole(models, BEST) is None
@@ -140,7 +140,7 @@ def test_train_and_freeze_stop_if_no_checkpoint_is_whole(saved, records, says):
     (models / "model.ckpt-5.index").unlink()
     before = {path.name for path in models.iterdir()}
     for script in "train", "freeze_graph":
-        assert f"{models} holds model.ckpt" in says(script, "--data", records, "--models", models)
+        assert f"no model.ckpt in {models} is intact" in says(script, "--data", records, "--models", models)
     assert {path.name for path in models.iterdir()} == before | {".lock"}
 
 

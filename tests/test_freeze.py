@@ -285,6 +285,12 @@ def test_a_checkpoint_alone_can_be_frozen_without_records(tmp_path, run):
         np.testing.assert_allclose(FORMATS[name].load(output.with_suffix(f".{name}"))(crops), expected, atol=1e-4)
 
 
+def test_a_damaged_crop_is_named(tmp_path):
+    (tmp_path / "cut.jpg").write_bytes((REPO / "images" / "astronaut.jpg").read_bytes()[:2000])
+    with pytest.raises(UserError, match="cut.jpg: JPEG is cut short"):
+        export.read_crops(tmp_path)
+
+
 def test_8_bit_integers_need_records_and_say_so(tmp_path, says):
     checkpoint, int8 = SHIPPED.with_suffix(".ckpt"), tmp_path / "int8.tflite"
     arguments = freeze_arguments(
