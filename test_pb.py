@@ -266,7 +266,9 @@ def parse_args():
         if isinstance(path, Path) and target.resolve() in (path.resolve(), path.parent.resolve() / path.name):
             parser.error(f"--output {args.output} would overwrite {path}")
     if len({*args.targets.values()}) < len(args.targets):
-        parser.error("two of the files have the same name: give each folder an --output of its own")
+        names = sorted(target.name for target in args.targets.values())
+        twice = next(name for name, other in zip(names, names[1:], strict=False) if name == other)
+        parser.error(f"two of the files have the same name, {twice}: give each folder an --output of its own")
     return args
 
 

@@ -10,14 +10,13 @@ and points.csv: correct or delete rows whose points are wrong. The same photos a
 """
 
 import csv
-import os
+import mimetypes
 import shlex
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -56,7 +55,8 @@ def main():
     args = parser.parse_args()
     if not args.data.is_dir():
         raise UserError(f"no folder {args.data}")
-    photos = [path for path in Folder(args.data).files if cv2.haveImageReader(os.fsencode(path))]
+    kinds = {path: mimetypes.guess_type(path.name)[0] or "" for path in Folder(args.data).files}
+    photos = [path for path, kind in kinds.items() if not kind.startswith("text/")]
     with whole_folder(args.out) as partial:
         find_faces, rows = load_model(args.pb or default_model()), []
         for path in tqdm(photos, unit="photo", disable=None):

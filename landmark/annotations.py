@@ -29,7 +29,8 @@ TEST_SHARE = 0.1
 MAX_CROP = 10  # times the photo: a larger crop would be black but for a corner, and fill the memory
 MAX_OUTSIDE = 0.5  # of the crop's side: a point that leaves the photo further is not in the photo's pixels
 MAX_BEYOND = 0.1  # of the sides of the box of the points that are there: see find_crop
-ONE_FACE = 0.5  # takes the place of OVERLAP for labels of equal rank: see _are_one_face
+ONE_FACE, LABELLED_TWICE = 0.5, 0.8  # for labels of equal rank, in place of OVERLAP: see _are_one_face
+ROUNDED = 1  # pixel, by which the points of two labels differ if one of them is in whole pixels
 # The eight EXIF orientations, as functions of a picture.
 ORIENTATIONS = [lambda picture, k=k: np.rot90(picture, k) for k in range(4)]
 ORIENTATIONS += [lambda picture, k=k: np.rot90(picture[:, ::-1], k) for k in range(4)]
@@ -136,11 +137,16 @@ def _are_one_face(label, other):
     is_equal = rank_of(annotation) == rank_of(other)
     if rank_of(annotation) > 1 and not is_equal:
         return True  # a photo with a 3DMM fit shows one face
-    if points is None or others is None or is_equal and annotation.points.path == other.points.path:
-        return False  # or two faces close to each other in one list
-    if overlap(bounds(points), bounds(others)) <= (ONE_FACE if is_equal else OVERLAP):  # a correction may be large
+    if points is None or others is None:
         return False
-    if is_equal:
+    shared = overlap(bounds(points), bounds(others))
+    if is_equal and annotation.points.path == other.points.path:  # two faces may be close to each other in one list
+        if shared > LABELLED_TWICE:
+            print(f"{source_of(annotation)} and {source_of(other)} seem to be one face of {annotation.photo}")
+        return False
+    if shared <= (ONE_FACE if is_equal else OVERLAP):  # a correction may be large
+        return False
+    if is_equal and not np.nanmax(np.abs(points - others)) <= ROUNDED:
         raise UserError(
             f"{source_of(annotation)} and {source_of(other)} place different points on one face of {annotation.photo}:"
             " delete one of them"

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections import Counter, namedtuple
+from collections import Counter, defaultdict, namedtuple
 from pathlib import Path
 from xml.etree.ElementTree import TreeBuilder
 from xml.parsers import expat
@@ -17,6 +17,7 @@ import numpy as np
 from landmark.cli import UserError
 from landmark.mat import read_mat
 from landmark.outputs import list_written
+from landmark.pictures import decode_picture
 from landmark.points import LANDMARK_TYPES, LANDMARKS
 
 PLACEHOLDERS = 0, -1  # x and y of points that were not found, or cannot be seen, in some sets
@@ -72,40 +73,61 @@ class Folder:
 
     @functools.cached_property
     def _by_stem(self):
-        """dict of (folder, stem) to the picture there, the first of PICTURES."""
-        found = sorted(self.pictures, key=lambda path: PICTURES.index(path.suffix.lower()), reverse=True)
-        return {(path.parent, path.stem): path for path in found}
-
-    @functools.cached_property
-    def _by_name(self):
-        """dict of each end of each picture's path, from its name on, to the picture; None where there are several."""
-        found = {}
-        for path in self.pictures:
-            for end in _ends(path.relative_to(self.path).as_posix()):
-                found[end] = None if end in found else path
+        """dict of (folder, stem) to the pictures there, in the order of PICTURES."""
+        found = defaultdict(list)
+        for path in sorted(self.pictures, key=lambda path: PICTURES.index(path.suffix.lower())):
+            found[path.parent, path.stem].append(path)
         return found
 
+    @functools.cached_property
+    def _by_end(self):
+        """dict of each end of each picture's path, from its name on, to the pictures whose paths end so."""
+        found = defaultdict(list)
+        for path in self.pictures:
+            for end in _ends(path.relative_to(self.path).as_posix()):
+                found[end].append(path)
+        return found
+
+    def _nearest(self, source, end):
+        """The picture whose path ends so and is nearest to a list among the folders; None if there are several."""
+        paths = self._by_end.get(end, [])
+        near = next(filter(None, ([path for path in paths if path.is_relative_to(up)] for up in source.parents)), [])
+        return near[0] if len(near) == 1 else None
+
     def photo_beside(self, path):
-        """The Path of the photo beside the file of its points."""
-        return self._by_stem.get((path.parent, path.stem), path.with_suffix(".jpg"))
+        """The Path of the photo beside the file of its points. Raises UserError: there are several, of unequal size."""
+        photos = self._by_stem.get((path.parent, path.stem), [path.with_suffix(".jpg")])
+        if len(photos) > 1 and len({np.shape(decode_picture(photo.read_bytes())) for photo in photos}) > 1:
+            names = " and ".join(photo.name for photo in photos)
+            raise UserError(f"{path}: {names} beside it are of unequal size: delete what its points do not belong to")
+        return photos[0]
 
     def photos(self, names):
         """The Path of each photo that lists of faces name: dict of (Path of the list, name) to it.
 
-        A name is a path from its list. If there is no such file, the photo is the picture whose path ends as the name
-        does, if no other picture and no other name ends so: the lists of a data set name photos that its other parts
-        have too, and some of the parts may not be there. No photo is outside the folder.
+        A name is a path from its list. If no list of that folder has a name that leads to a file, the photo is the
+        nearest picture whose path ends as the name does, if no other name ends so: lists often lie elsewhere, or come
+        from another computer. The first folders of a name may be missing, which is printed. No photo is outside the
+        folder.
         """
-        photos, paths = {}, {name: name.replace("\\", "/").replace("\0", "") for _, name in names}
+        paths = {name: name.replace("\\", "/").replace("\0", "") for _, name in names}
         inside = {name: [part for part in Path(path).parts if part not in ("/", "..")] for name, path in paths.items()}
         inside = {name: "/".join(parts or ["nameless"]) for name, parts in inside.items()}
         ends = Counter(end for path in {*inside.values()} for end in _ends(path))
+        photos, shortened = {}, {}
         for source, name in names:
             photo = Path(os.path.normpath(source.parent / paths[name]))
-            if not (photo.is_relative_to(self.path) and os.path.exists(photo) and photo not in self.written):
-                found = (self._by_name.get(end) for end in _ends(inside[name]) if ends[end] == 1)
-                photo = next(filter(None, found), source.parent / inside[name])
-            photos[source, name] = photo
+            if photo.is_relative_to(self.path) and os.path.exists(photo) and photo not in self.written:
+                photos[source, name] = photo
+        exact = {source.parent for source, _ in photos}
+        for source, name in sorted(names - photos.keys()):
+            own = [] if source.parent in exact else [end for end in _ends(inside[name]) if ends[end] == 1]
+            end = next((end for end in own if self._nearest(source, end)), None)
+            photos[source, name] = self._nearest(source, end) if end else source.parent / inside[name]
+            if end not in (None, inside[name]):
+                shortened.setdefault(source, []).append(f"{name} is {photos[source, name]}")
+        for source, pairs in shortened.items():
+            print(f"{len(pairs):,} photos of {source} are found by the end of their names: {pairs[0]}")
         return photos
 
 
@@ -257,7 +279,7 @@ _read_68 = functools.partial(_read_row, LANDMARKS, slice(None))
 def _to_numbers(words):
     try:
         return np.array(words, np.float64).reshape(-1, 2)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         raise UserError("the points are not pairs of numbers") from None
 
 
@@ -283,7 +305,10 @@ def _find_wflw(folder):
 @_with_photos
 def _find_xml(folder):
     for path in folder.matching(r".*\.xml"):
-        for image in _parse_xml(path).iter("image"):
+        root = _parse_xml(path)
+        if root.tag == "annotations" and root.find("track") is not None:
+            raise UserError(f"{path}: CVAT's format for videos: export the task as CVAT for images")
+        for image in root.iter("image"):
             is_cvat = "name" in image.keys()  # which shows photos upright, as imglab does not
             for group in image.iter():
                 for words in _from_xml(group):
@@ -313,7 +338,7 @@ def _from_xml(group):
     """The words of the faces right below an Element: of dlib and imglab (<box> of <part name x y>), or of CVAT (<points
     points="x,y;...">, or a <skeleton> or the points of one group_id, of <points label="0">)."""
     faces, groups = [], {}
-    for part in group.findall("part"):
+    for part in group.findall("part") if group.get("ignore", "0") == "0" else ():
         _add(groups, None, part.get("name", ""), [part.get("x"), part.get("y")])
     for points in group.findall("points"):
         places = [place.split(",") for place in points.get("points", "").split(";")]
@@ -368,6 +393,8 @@ def _find_csv(folder):
         first += bool(marked)
         head = lines[first]
         if len({*POINT_COLUMNS} & {*re.findall(r"\w+", head.lower())}) < MIN_POINTS:
+            if path.name.lower() == "points.csv":
+                raise UserError(f"{path}: its first line does not name the columns picture and x0 y0 ... x67 y67")
             continue
         separator = marked[1] if marked else max(",;\t|", key=head.count)
         rows = csv.DictReader(io.StringIO("\n".join(lines[first:])), delimiter=separator, strict=True)
@@ -400,14 +427,29 @@ def _find_json(folder):
             continue
         try:
             faces = [*_from_coco(content), *_from_labelme(content)] if isinstance(content, dict) else []
+            if wrong := [name for name, *_ in faces if not isinstance(name, str)]:
+                raise ValueError(f"{wrong[0]} is no name of a photo")
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             raise UserError(f"{path}: not the JSON of COCO or labelme: {error!r}") from None
-        for name, words, size, upright in faces:
-            yield Row(path, None, words, size, upright), name
+        for name, words, size, is_labelme in faces:
+            yield Row(path, None, words, size, is_labelme), _beside(folder, path, name) if is_labelme else name
+
+
+def _beside(folder, path, name):
+    """The name of the photo of a file of labelme's: `name`, its imagePath, or where that is gone, of the photo beside.
+
+    Raises UserError: there are both, with unequal names; files that were numbered anew still hold the old ones.
+    """
+    beside, said = folder.photo_beside(path), path.parent / name.replace("\\", "/")
+    if said.stem == path.stem or not beside.exists():
+        return name
+    if said.exists():
+        raise UserError(f"{path}: its imagePath is {name}, but {beside.name} lies beside it: correct one of the names")
+    return beside.name
 
 
 def _from_coco(content):
-    """Yields (photo's name, words, size, upright) of the faces of COCO: keypoints x, y, and v, 0 if not labelled.
+    """Yields (photo's name, words, size, False) of the faces of COCO: keypoints x, y, and v, 0 if not labelled.
 
     Only of categories in which some face has 68 keypoints.
     """
@@ -416,6 +458,8 @@ def _from_coco(content):
     categories = {face.get("category_id") for face in labelled if len(face["keypoints"]) == 3 * LANDMARKS}
     faces = [face for face in labelled if face.get("category_id") in categories]
     images = {image["id"]: image for image in content["images"]} if faces else {}
+    if faces and len(images) < len(content["images"]):
+        raise ValueError("two images have one id")
     for face in faces:
         if not (image := images.get(face["image_id"])):
             raise ValueError(f"no image has the id {face['image_id']} of an annotation")
@@ -425,7 +469,7 @@ def _from_coco(content):
 
 
 def _from_labelme(content):
-    """Yields (photo's name, words, size, upright) of the faces of labelme, which shows photos upright: a shape of many
+    """Yields (photo's name, words, size, True) of the faces of labelme, which shows photos upright: a shape of many
     points, or the numbered points of one group_id. A polygon of another number than 68 is no face."""
     if not {"shapes", "imagePath"} <= content.keys():
         return

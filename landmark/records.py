@@ -20,6 +20,7 @@ from landmark.annotations import AnnotatedFace
 from landmark.cli import CORES, UserError
 from landmark.outputs import Outputs, whole_file
 from landmark.points import GREEN, IMAGE_SIZE, JAW, LANDMARK_TYPES, LANDMARKS, PARTS, WHOLE_CROP, contact_sheet
+from landmark.pose import is_face
 
 SPLITS = "train", "test"
 PREVIEW_CROPS = 25
@@ -107,7 +108,7 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
     Raises UserError: train or test would be empty; only skipped.txt is written then.
     """
     skipped_txt = out / f"skipped{shard}.txt"
-    counts, totals, skipped, preview = [0, 0], _Totals(), [], []
+    counts, totals, skipped, preview, odd = [0, 0], _Totals(), [], [], []
     paths = [out / f"{split}{shard}.tfrecords" for split in SPLITS]
     with contextlib.ExitStack() as files:
         partials = [files.enter_context(write(path)) for path in paths]
@@ -120,6 +121,8 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
             counts[split] += 1
             if not split:
                 totals.add(face)
+            if not is_face(face.label.reshape(LANDMARKS, 2) * np.subtract(face.box[2:], face.box[:2])):
+                odd.append(face.name)
             if len(preview) < PREVIEW_CROPS:
                 preview.append(face)
         with write(skipped_txt) as path:
@@ -132,6 +135,9 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
             )
         if not shard:  # of shards, only all together must have all labels
             check_labels(totals.labelled, counts[0], totals.landmark_type)
+    if odd:
+        names = f"{', '.join(sorted(odd)[:3])}{', ...' if len(odd) > 3 else ''}"
+        print(f"{len(odd):,} faces have points unlike a face's, mirrored or in another order: look at {names}")
     manifest = totals.manifest(counts[1], paths, fingerprint)
     points = np.reshape([face.label for face in preview], [-1, LANDMARKS, 2])
     sheet = contact_sheet(np.array([face.crop for face in preview]), [(points, GREEN)])
@@ -143,7 +149,7 @@ def write_records(is_test, faces, out, shard="", fingerprint=None, write=whole_f
 
 
 def check_labels(labelled, count, landmark_type):
-    """Prints, for each part that lacks labels, how many training faces have a label for its rarest point.
+    """Prints how many training faces have labels for each part, where not all have.
 
     labelled: int [68], the number of training faces with a label for each landmark; count: of all of them.
     Raises UserError: no face has a label for some landmark.
@@ -156,7 +162,7 @@ def check_labels(labelled, count, landmark_type):
     for part, lines in PARTS.items():
         fewest = min(labelled[index] for line in lines for index in line)
         if fewest < count:
-            print(f"{part}: the rarest point is labelled on {fewest:,} of {count:,} training faces")
+            print(f"{fewest:,} of {count:,} training faces have labels for all of the {part}")
 
 
 def _to_json(manifest):

@@ -26,13 +26,16 @@ def photos(tmp_path):
     cv2.imwrite(str(folder / "small.png"), cv2.resize(face, (48, 48), interpolation=cv2.INTER_AREA))
     (folder / "cut.jpg").write_bytes(SHUT.read_bytes()[:3000])
     (folder / "notes.txt").write_text("notes")
+    (folder / "empty.jpg").touch()
+    (folder / "phone.heic").write_bytes(b"another kind of picture")
     return folder
 
 
 def test_lids_are_shut_and_all_else_is_what_the_model_finds(photos, tmp_path, capsys):
     call("close_eyes", "--data", photos, "--out", tmp_path / "out")
     said = capsys.readouterr()
-    assert "2 of 5 faces" in said.out and "3 left out" in said.out
+    assert "2 of 7 faces" in said.out and "5 left out" in said.out
+    assert all(f"{photos / name}: " in said.err for name in ("empty.jpg", "phone.heic"))
     assert [line for line in said.err.splitlines() if line.startswith(f"{photos / 'none.png'}: no face found")]
     assert f"{photos / 'small.png'}: the face is" in said.err and f"{photos / 'cut.jpg'}: JPEG is cut short" in said.err
     assert names_in(tmp_path / "out") == {"points.csv", "shut.jpg", "more"}
@@ -60,7 +63,7 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(photos, tmp_path, sa
     command = "close_eyes", "--data", photos, "--out"
     assert f"{tmp_path / 'mine'} exists" in says(*command, tmp_path / "mine")
     assert f"{photos} exists" in says(*command, photos)
-    assert "none of 5 pictures" in says(*command, tmp_path / "out", "--spread", 1e-6)
+    assert "none of 7 pictures" in says(*command, tmp_path / "out", "--spread", 1e-6)
     none = tmp_path / "none"
     assert f"no folder {none}" in says("close_eyes", "--data", none, "--out", tmp_path / "out")
     assert "none of 0 pictures" in says("close_eyes", "--data", tmp_path / "mine", "--out", tmp_path / "out")

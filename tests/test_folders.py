@@ -307,6 +307,49 @@ def test_names_in_wflws_lists_may_have_spaces_and_no_attributes(tmp_path):
         assert all(is_labelled(faces[f"{tmp_path.name}/{name[:-4]}"], head(i)) for i, name in enumerate(names))
 
 
+def write_lists(folder, name, faces):
+    """One list, or one for each photo where the format has no more."""
+    for some in [{each: faces[each]} for each in faces] if name == "labelme" else [faces]:
+        (first, *_), (file, writer) = some, WRITERS[name]
+        writer(folder / (f"{first[:-4]}.json" if name == "labelme" else file), some)
+
+
+@pytest.mark.parametrize("name", ["csv", "xml", "coco", "labelme", "cvat"])
+def test_a_photo_that_is_gone_gets_no_photo_of_another_folder(name, tmp_path):
+    for i, folder in enumerate(("anna", "bert")):
+        for k in range(3):
+            photo(tmp_path / folder / f"{k}.jpg", k)
+        write_lists(tmp_path / folder, name, {f"{k}.jpg": [head(10 * i + k, (60, 60 + 20 * i))] for k in range(3)})
+    (tmp_path / "anna/1.jpg").unlink()
+    faces, wrong = read_all(tmp_path)
+    assert [*map(str, wrong)] == [f"{tmp_path / 'anna/1.jpg'}: cannot be read: No such file or directory"]
+    assert len(faces) == 5
+    assert all(is_labelled(faces[f"bert/{k}"], head(10 + k, (60, 80))) for k in range(3))
+
+
+@pytest.mark.parametrize("name", ["csv", "xml", "cvat"])
+def test_a_list_finds_the_photos_nearest_to_it(name, tmp_path):
+    """As CVAT exports its tasks: each numbers its frames anew."""
+    for i in range(2):
+        for k in range(2):
+            photo(tmp_path / f"task{i}/images/{k}.jpg", k)
+        write_lists(tmp_path / f"task{i}", name, {f"{k}.jpg": [head(10 * i + k)] for k in range(2)})
+    photo(tmp_path / "0.jpg")
+    faces, wrong = read_all(tmp_path)
+    assert not wrong and len(faces) == 4
+    assert all(is_labelled(faces[f"task{i}/images/{k}"], head(10 * i + k)) for i in range(2) for k in range(2))
+
+
+def test_it_is_said_if_a_photos_name_lacks_folders(tmp_path, capsys):
+    for k in range(3):
+        photo(tmp_path / f"lfpw/trainset/{k}.jpg", k)
+    write(tmp_path, "xml", {f"helen/trainset/{k}.jpg": [head(k)] for k in range(3)})
+    assert len(find_annotations([tmp_path])) == 3
+    pair = f"helen/trainset/0.jpg is {tmp_path / 'lfpw/trainset/0.jpg'}"
+    said = f"3 photos of {tmp_path / 'list.xml'} are found by the end of their names: {pair}\n"
+    assert said in capsys.readouterr().out
+
+
 def test_a_hash_in_a_folders_name_does_not_join_its_faces(tmp_path):
     for i in range(6):
         photo(tmp_path / f"set #2/{i:04}.jpg", i)

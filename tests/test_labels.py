@@ -1,9 +1,11 @@
 """What the points of a face are: in which pixels, of which lists and spreadsheets, and which of them are missing."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
-from conftest import call
+from conftest import REPO, call
 from labelled import (
     CAN_LACK,
     COLUMNS,
@@ -29,8 +31,11 @@ from labelled import (
 )
 from PIL import Image
 
+from landmark.annotations import find_annotations
 from landmark.cli import UserError
+from landmark.formats import read_points
 from landmark.points import crop_box, crop_face
+from landmark.pose import is_face
 
 # The eight EXIF orientations: from the upright picture to the pixels as stored, and a point's place in these.
 TURNS = Image.Transpose
@@ -571,3 +576,123 @@ def test_it_is_said_how_many_faces_have_a_jaw(tmp_path, capsys):
     call("prepare_tfrecords", "--data", sets[0], "--data", sets[1], "--out", tmp_path / "out")
     count = sum(int(line.split()[0]) for line in capsys.readouterr().out.splitlines() if line.endswith("of the jaw"))
     assert 2 <= count <= 4
+
+
+FAULTS = {
+    "y points up": lambda points: points * [1, -1] + [0, HEIGHT],
+    "x and y are swapped": lambda points: points[:, ::-1],
+    "flipped and not renamed": lambda points: [WIDTH, 0] + points * [-1, 1],
+    "the jaw last": lambda points: np.roll(points, -17, 0),
+    "one point off": lambda points: np.roll(points, 1, 0),
+    "thousands are decimals": lambda points: np.where(points > 60, points / 1000, points),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_points_that_are_no_face_are_said(fault, tmp_path, capsys):
+    faces = {f"{i}.jpg": [head(i)] for i in range(12)}
+    for i, name in enumerate(faces):
+        photo(tmp_path / name, i)
+    half = {name: [*points] for name, points in faces.items()}
+    half["3.jpg"][0][30:] = np.nan
+    for shown in faces, half:
+        write(tmp_path, "csv", shown)
+        call("prepare_tfrecords", "--data", tmp_path, "--out", tmp_path / "out")
+        assert "unlike" not in capsys.readouterr().out
+    faces |= {name: [FAULTS[fault](*faces[name])] for name in ("5.jpg", "7.jpg")}
+    write(tmp_path, "csv", faces)
+    call("prepare_tfrecords", "--data", tmp_path, "--out", tmp_path / "out")
+    said = f"2 faces have points unlike a face's, mirrored or in another order: look at {tmp_path.name}/5, "
+    assert said + f"{tmp_path.name}/7\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("set_name", ["300W_LP", "AFLW2000", "AFLW80", "InfAnFace", "WFLW", "YTF", "dlib_faces"])
+def test_labelled_faces_are_faces(set_name):
+    folder = (REPO.parent / "shared" / set_name).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here")
+    points = [each for face in find_annotations([folder]) for each in read_points(face).values()]
+    wrong = sum(not is_face(each) for each in points)
+    assert wrong <= (set_name == "AFLW80")  # there one jaw point lies on a nose
+
+
+# Neighbours of these: what else is wrong in real lists
+
+
+def test_two_pictures_of_one_name_and_unequal_size_are_named(tmp_path):
+    photo(tmp_path / "a.png")
+    write(tmp_path, "pts", {"a.jpg": [head()]})
+    photo(tmp_path / "a.jpg")
+    assert len(read_all(tmp_path)[0]) == 1
+    photo(tmp_path / "a.jpg", 0, 2 * HEIGHT, 2 * WIDTH)
+    with pytest.raises(UserError, match=r"a.pts: a.jpg and a.png beside it are of unequal size"):
+        find_annotations([tmp_path])
+
+
+def test_labelme_files_that_were_numbered_anew(tmp_path):
+    photo(tmp_path / "1.jpg")
+    write_labelme(tmp_path / "1.json", {"IMG_7.jpg": [head()]})  # the photo was renamed with its file
+    faces, wrong = read_all(tmp_path)
+    assert not wrong and is_labelled(faces[f"{tmp_path.name}/1"], head())
+    photo(tmp_path / "IMG_7.jpg")
+    with pytest.raises(UserError, match="1.json: its imagePath is IMG_7.jpg, but 1.jpg lies beside it"):
+        find_annotations([tmp_path])
+
+
+def test_a_face_that_a_list_has_twice_is_said(tmp_path, capsys):
+    photo(tmp_path / "a.jpg")
+    write(tmp_path, "csv", {"a.jpg": [head(0), head(1), head(0)[::-1] + [40, 0]]})
+    assert len(find_annotations([tmp_path])) == 3
+    first, second = (f"{tmp_path / 'points.csv'}, line {line}" for line in (3, 2))
+    assert f"{first} and {second} seem to be one face of {tmp_path / 'a.jpg'}\n" in capsys.readouterr().out
+
+
+def test_labels_in_whole_pixels_are_copies(tmp_path):
+    photo(tmp_path / "a.jpg")
+    write(tmp_path, "pts", {"a.jpg": [head()]})
+    write(tmp_path, "xml", {"a.jpg": [np.round(head())]})
+    assert len(find_annotations([tmp_path])) == 1
+
+
+def test_boxes_that_imglab_ignores_are_no_faces(tmp_path):
+    photo(tmp_path / "a.jpg")
+    write(tmp_path, "xml", {"a.jpg": [head(), head() + [50, 0]]})
+    path = tmp_path / "list.xml"
+    path.write_text("<box ignore='1' ".join(path.read_text().rsplit("<box ", 1)))
+    (face,) = read_all(tmp_path)[0].values()
+    assert is_labelled(face, head())
+
+
+UNREADABLE = {
+    "COCO, one id twice": ("coco.json", write_coco, '"id": 6', '"id": 5', "two images have one id"),
+    "COCO, no name": ("coco.json", write_coco, '"file_name": "b.jpg"', '"file_name": null', "None is no name"),
+    "labelme, no name": ("a.json", write_labelme, '"imagePath": "a.jpg"', '"imagePath": 5', "5 is no name"),
+    "CVAT, a video": ("a.xml", write_cvat, "</version>", "</version><track id='0'/>", "export the task as CVAT for im"),
+    "points.csv, no header": ("points.csv", write_csv, "picture", "Bild", "no column picture"),
+    "points.csv, other columns": ("points.csv", write_csv, ",", ",p_", "does not name the columns picture and x0 y0"),
+}
+
+
+@pytest.mark.parametrize("fault", UNREADABLE)
+def test_lists_that_cannot_be_understood_are_named(fault, tmp_path):
+    file, writer, old, new, reason = UNREADABLE[fault]
+    names = ["a.jpg"] if writer is write_labelme else ["a.jpg", "b.jpg"]
+    for name in names:
+        photo(tmp_path / name)
+    writer(tmp_path / file, {name: [head()] for name in names})
+    assert len(find_annotations([tmp_path])) == len(names)
+    text = (tmp_path / file).read_text().replace(old, new)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(UserError, match=reason) as refused:
+        find_annotations([tmp_path])
+    assert str(tmp_path / file) in str(refused.value)
+
+
+def test_points_that_are_no_numbers_are_named(tmp_path):
+    photo(tmp_path / "a.jpg")
+    write_coco(tmp_path / "coco.json", {"a.jpg": [head()]})
+    content = json.loads((tmp_path / "coco.json").read_text())
+    content["annotations"][0]["keypoints"][0] = {"x": 1}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    faces, wrong = read_all(tmp_path)
+    assert not faces and "the points are not pairs of numbers" in wrong[0]
