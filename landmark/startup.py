@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 
 import cv2
 
@@ -13,6 +14,8 @@ SETTINGS = {
     "TF_USE_LEGACY_KERAS": "1",  # no script uses Keras: its import would take a quarter of the start-up time
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # take GPU memory as it is needed, not all of it
 }
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() runs, Ctrl-C ends the script without a traceback
 for name, value in SETTINGS.items():
     os.environ.setdefault(name, value)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # no deprecation warnings about TensorFlow 1

@@ -102,3 +102,13 @@ def test_ctrl_c_stays_ignored_in_a_background_job(tmp_path):
     program = "import signal; from landmark.cli import command; command(lambda: signal.raise_signal(2))()"
     command = ["bash", "-c", f'trap "" INT; "{sys.executable}" -c "{program}"']
     assert subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT).returncode == 0
+
+
+def test_ctrl_c_while_tensorflow_is_imported_leaves_no_traceback(tmp_path):
+    command = [sys.executable, "-X", "importtime", Path(__file__).parents[1] / "train.py"]
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        next(line for line in process.stderr if line.endswith("landmark.cli\n"))  # the last import before it
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == -signal.SIGINT
