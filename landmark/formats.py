@@ -22,6 +22,7 @@ from landmark.points import LANDMARK_TYPES, LANDMARKS
 
 PLACEHOLDERS = 0, -1  # x and y of points that were not found, or cannot be seen, in some sets
 MIN_POINTS = 20  # of the 68 that a face must have
+ABOUT_68 = range(60, 81)  # as many points are meant to be a face, and named if they are not 68
 MISSING = "nan", "nan"
 PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"
 # The 98 points of WFLW that are the 68: every other one of the jaw; the upper edge of each brow; the nose; the corners
@@ -451,11 +452,11 @@ def _beside(folder, path, name):
 def _from_coco(content):
     """Yields (photo's name, words, size, False) of the faces of COCO: keypoints x, y, and v, 0 if not labelled.
 
-    Only of categories in which some face has 68 keypoints.
+    Only of categories in which some face has about 68 keypoints.
     """
     annotations = content.get("annotations") if content.get("images") else None
     labelled = [face for face in annotations or () if face.get("keypoints")]
-    categories = {face.get("category_id") for face in labelled if len(face["keypoints"]) == 3 * LANDMARKS}
+    categories = {face.get("category_id") for face in labelled if len(face["keypoints"]) // 3 in ABOUT_68}
     faces = [face for face in labelled if face.get("category_id") in categories]
     images = {image["id"]: image for image in content["images"]} if faces else {}
     if faces and len(images) < len(content["images"]):
@@ -470,14 +471,14 @@ def _from_coco(content):
 
 def _from_labelme(content):
     """Yields (photo's name, words, size, True) of the faces of labelme, which shows photos upright: a shape of many
-    points, or the numbered points of one group_id. A polygon of another number than 68 is no face."""
+    points, or the numbered points of one group_id. A polygon that has not about 68 is no face."""
     if not {"shapes", "imagePath"} <= content.keys():
         return
     size = _size_of({"width": content.get("imageWidth"), "height": content.get("imageHeight")})
     groups = {}
     for shape in content["shapes"]:
         points, label = shape["points"], str(shape.get("label"))
-        if len(points) == LANDMARKS or len(points) >= MIN_POINTS and shape.get("shape_type") != "polygon":
+        if len(points) in ABOUT_68 or len(points) >= MIN_POINTS and shape.get("shape_type") != "polygon":
             yield content["imagePath"], _words(points), size, True
         elif len(points) == 1:
             _add(groups, shape.get("group_id"), label, points[0])

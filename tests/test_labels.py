@@ -688,6 +688,19 @@ def test_lists_that_cannot_be_understood_are_named(fault, tmp_path):
     assert str(tmp_path / file) in str(refused.value)
 
 
+@pytest.mark.parametrize("count, is_named", [(4, False), (17, False), (67, True), (70, True), (133, False)])
+@pytest.mark.parametrize("name", ["labelme", "coco"])
+def test_polygons_and_categories_of_about_68_points_are_meant_to_be_faces(name, count, is_named, tmp_path):
+    photo(tmp_path / "a.jpg")
+    photo(tmp_path / "b.jpg")
+    write(tmp_path, "csv", {"a.jpg": [head()]})
+    WRITERS[name][1](tmp_path / "b.json", {"b.jpg": [np.resize(head(1), (count, 2))]})
+    (tmp_path / "b.json").write_text((tmp_path / "b.json").read_text().replace("linestrip", "polygon"))
+    faces, wrong = read_all(tmp_path)
+    assert len(faces) == 1
+    assert [line.endswith(f": {count} points, not 68") for line in wrong] == [True] * is_named
+
+
 def test_points_that_are_no_numbers_are_named(tmp_path):
     photo(tmp_path / "a.jpg")
     write_coco(tmp_path / "coco.json", {"a.jpg": [head()]})
