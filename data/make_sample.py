@@ -101,7 +101,7 @@ class Frame:
         over = np.flatnonzero((values[:, 0] > self.depth.take(pixels)) & (relief[:, 2] > 5))
         pixels, relief, colour, values = (a.take(over, 0) for a in (pixels, relief, colour, values))
         relief, new = relief * np.float32(1 / 255), np.full((len(over), 10), soft, np.float32)
-        new[:, :3], new[:, 3:5], new[:, 5:9] = LINEAR.take(colour), relief[:, :2], values[:, 3:7]
+        new[:, :3], new[:, 3:5], new[:, 5:9] = cv2.LUT(colour, LINEAR), relief[:, :2], values[:, 3:7]
         solid, cover = relief[:, 2], self.cover.take(pixels)
         total = cover + solid - cover * solid
         old = self.rows.take(pixels, 0)
@@ -125,10 +125,11 @@ def shadow(rng, camera, parts, places, light, size):
     image[pixels] = depth[:, 0]
     at, turn = places @ axes + shift, rng.uniform(0, 2 * np.pi)
     far, free = at[:, 2] / zoom + 0.25, np.zeros(len(at), np.float32)
+    right, down = at.T[:2].copy()
     for k in range(RAYS):
         radius, angle = zoom * size * np.sqrt((k + 0.5) / RAYS), turn + k * 2.4
-        tap = np.float32(0.5 + radius * np.array([np.cos(angle), np.sin(angle)]))
-        x, y = (at[:, :2] + tap).astype(np.int32).clip(0, side - 1).T
+        x = (right + np.float32(0.5 + radius * np.cos(angle))).astype(np.int32).clip(0, side - 1)
+        y = (down + np.float32(0.5 + radius * np.sin(angle))).astype(np.int32).clip(0, side - 1)
         free += image.take(y * side + x) < far
     return free / RAYS
 
@@ -159,7 +160,7 @@ def shine(rng, frame, parts, light, floor):
     """A Frame's pixels in a light: (their numbers [N]; colours [N, 3], linear). Shadows fall above the row `floor`."""
     pixels = np.flatnonzero(frame.cover > 0.02)
     rows = frame.rows.take(pixels, 0)
-    gloss, sky, soft = (rows[:, k : k + 1] for k in (4, 8, 9))
+    colour, (gloss, sky, soft) = rows[:, :3].T.copy(), rows[:, [4, 8, 9]].T.copy()
     n = unit(rows[:, 5:8])
     depth, camera = frame.depth.take(pixels), frame.camera
     xy = np.stack([pixels % SIZE, pixels // SIZE], 1) - camera.centre
@@ -170,24 +171,26 @@ def shine(rng, frame, parts, light, floor):
     for k in range(2):
         slope = cv2.Sobel(height.reshape(SIZE, SIZE), cv2.CV_32F, 1 - k, k, scale=0.9)
         n[:, k] -= slope.ravel().take(pixels).clip(-0.5, 0.5)
-    n, light = unit(n), {name: np.float32(value) for name, value in light.items()}
+    n, light = unit(n), {name: np.float32(value)[..., None] for name, value in light.items()}  # vectors in columns
     key, lamp, ambient = light["key"], light["lamp"], light["ambient"]
     high = np.searchsorted(pixels, SIZE * int(floor))
-    free = np.ones((len(pixels), 1), np.float32)
-    free[:high, 0] = shadow(rng, camera, parts, places[:high], key, light["size"])
-    toward = n @ key[:, None]
-    wrap = soft * np.float32([0.08, 0.13, 0.28])  # how far BGR light reaches round the edge of the shadow
+    free = np.ones(len(pixels), np.float32)
+    free[:high] = shadow(rng, camera, parts, places[:high], key[:, 0], light["size"])
+    toward, half = (n @ key)[:, 0], unit(key.T + np.float32([[0, 0, 1]])).T
+    wrap = soft * np.float32([[0.08], [0.13], [0.28]])  # how far BGR light reaches round the edge of the shadow
     lit = np.maximum((toward + wrap) / (1 + wrap), 0) * free
-    lit[:, 2:] += 0.2 * soft * np.sqrt(free) * (1 - free) * np.maximum(toward, 0)  # red reaches into the cast one
-    f12 = np.maximum(0, n @ unit(key[None] + np.float32([[0, 0, 1]])).T) ** 12
-    edge, wet = (1 - np.clip(n[:, 2:], 0, 1)) ** 3, np.float32(gloss > 0.93)
-    spot = gloss * ((1 - wet) * (0.35 * f12 + 0.8 * f12**5) + wet * 9 * f12**33) * free * (toward > 0)
-    rim = light["rim"] * edge * np.clip(n[:, :1] * light["side"], 0, 1) * (0.3 + sky)
-    around = (1 + light["lean"] * (n @ light["way"][:, None])) * (0.25 + 0.75 * sky) * ambient
+    lit[2] += 0.2 * soft * np.sqrt(free) * (1 - free) * np.maximum(toward, 0)  # red reaches into the cast one
+    f12, edge = np.maximum(0, n @ half)[:, 0] ** 12, (1 - np.clip(n[:, 2], 0, 1)) ** 3
+    spot, wet = np.zeros_like(gloss), gloss > 0.93
+    for which, bright in (~wet, lambda f: 0.35 * f + 0.8 * f**5), (wet, lambda f: 9 * f**33):
+        which = np.flatnonzero(which & (free > 0) & (toward > 0))
+        spot[which] = gloss[which] * bright(f12[which]) * free[which]
+    rim = light["rim"] * edge * np.clip(n[:, 0] * light["side"], 0, 1) * (0.3 + sky)
+    around = (1 + light["lean"] * (n @ light["way"])[:, 0]) * (0.25 + 0.75 * sky) * ambient
     falls = lit * lamp * (0.6 + 0.4 * sky) + around + rim
-    level = falls[soft[:, 0] == 1].mean() if (soft == 1).any() else np.float32(0.5)  # a camera looks at the face
-    out = rows[:, :3] * falls + (spot * lamp + 0.25 * gloss * edge * ambient * sky) * np.float32(0.55)
-    return pixels, out * light["exposure"] * np.float32(0.95 / (0.3 + level))
+    level = falls.T[soft == 1].mean() if (soft == 1).any() else np.float32(0.5)  # a camera looks at the face
+    out = colour * falls + (spot * lamp + 0.25 * gloss * edge * ambient * sky) * np.float32(0.55)
+    return pixels, np.ascontiguousarray((out * light["exposure"] * np.float32(0.95 / (0.3 + level))).T)
 
 
 def backdrop(rng):
@@ -335,7 +338,7 @@ def render_face(seed, face, variants):
     pitch0, roll0 = rng.normal(0, 7, 2) * rng.choice([1, 1, 1, 1, 3], 2)
     for yaw in yaws:
         pitch, roll = np.deg2rad(np.clip([pitch0 + rng.normal(0, 5), roll0 + rng.normal(0, 4)], -30, 30))
-        image = LINEAR[backdrop(rng)].reshape(-1, 3)
+        image = cv2.LUT(backdrop(rng), LINEAR).reshape(-1, 3)
         if rng.random() < 0.07:
             image = behind(rng, image)
         (pixels, colours, cover), camera, points, flash = person.render(rng, yaw, pitch, roll)

@@ -1,7 +1,6 @@
 """The people that make_sample.py renders: the mesh of head.npz, moved by who someone is and what the face does.
 
-Space: as in head.py, with the origin between the eyes. All heads are of one size: how large a face is in the picture is
-up to the camera.
+Space: as in head.py, with the origin between the eyes. All heads have one size; the camera makes faces small or large.
 """
 
 from head import smoothstep
