@@ -395,7 +395,7 @@ def test_all_formats_at_once(tmp_path, make, run, read_records):
 
 
 @pytest.mark.parametrize("name", ["300W_LP", "points.csv of test_pb.py", "WFLW list"])
-def test_names_that_are_not_utf8_work(name, tmp_path, make):
+def test_names_that_are_not_utf8_work(name, tmp_path, make, capsys):
     latin = os.fsdecode(b"caf\xe9")
     write_set(tmp_path, name, make)
     for path in sorted(tmp_path.rglob("face_*")):
@@ -405,6 +405,7 @@ def test_names_that_are_not_utf8_work(name, tmp_path, make):
     (tmp_path / f"SET/{latin}_100.jpg").write_bytes(b"")
     annotations = find_annotations([tmp_path])
     record_files.write_records(split_faces(annotations), read_faces(annotations, workers=1), tmp_path)
+    assert f"look at SET/{latin}_200, " in capsys.readouterr().out
     assert f"SET/{latin}_100.jpg: empty file" in os.fsdecode((tmp_path / "skipped.txt").read_bytes())
     faces = record_files.read_records([tmp_path / f"{split}.tfrecords" for split in ("train", "test")])
     assert sorted(face.name for face in faces) == [f"SET/{latin}_{i}00" for i in range(2, 7)]
