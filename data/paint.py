@@ -61,7 +61,7 @@ def noise(rng, kind, height=FLAT, width=FLAT):
 
 def over(image, mask, colour):
     """Lays a colour [3] or a picture [H, W, 3] over an image [H, W, 3], in place; mask: [H, W], cut to 0..1."""
-    row = np.float32(colour) + np.zeros(image.shape[1:], np.float32)  # a colour alone would take five times as long
+    row = np.float32(colour) + np.zeros(image.shape[1:], np.float32)  # subtracting from one colour is 5 times slower
     image += (row - image) * cv2.merge([np.clip(np.float32(mask), 0, 1)] * 3)
 
 
