@@ -22,7 +22,7 @@ from landmark.points import LANDMARK_TYPES, LANDMARKS
 
 PLACEHOLDERS = 0, -1  # x and y of points that were not found, or cannot be seen, in some sets
 MIN_POINTS = 20  # of the 68 that a face must have
-ABOUT_68 = range(60, 81)  # as many points are meant to be a face, and named if they are not 68
+ABOUT_68 = range(60, 81)  # so many points are meant to be a face, which is left out by name if they are not 68
 MISSING = "nan", "nan"
 PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"
 # The 98 points of WFLW that are the 68: every other one of the jaw; the upper edge of each brow; the nose; the corners
@@ -429,7 +429,7 @@ def _find_json(folder):
         try:
             faces = [*_from_coco(content), *_from_labelme(content)] if isinstance(content, dict) else []
             if wrong := [name for name, *_ in faces if not isinstance(name, str)]:
-                raise ValueError(f"{wrong[0]} is no name of a photo")
+                raise ValueError(f"{wrong[0]!r} is not the name of a photo")
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             raise UserError(f"{path}: not the JSON of COCO or labelme: {error!r}") from None
         for name, words, size, is_labelme in faces:
@@ -437,9 +437,9 @@ def _find_json(folder):
 
 
 def _beside(folder, path, name):
-    """The name of the photo of a file of labelme's: `name`, its imagePath, or where that is gone, of the photo beside.
+    """The name of the photo of a labelme file: `name`, its imagePath; if there is no such file, of the photo beside it.
 
-    Raises UserError: there are both, with unequal names; files that were numbered anew still hold the old ones.
+    Raises UserError: there are both, with different names. Files that were renamed together still hold the old ones.
     """
     beside, said = folder.photo_beside(path), path.parent / name.replace("\\", "/")
     if said.stem == path.stem or not beside.exists():
@@ -471,7 +471,7 @@ def _from_coco(content):
 
 def _from_labelme(content):
     """Yields (photo's name, words, size, True) of the faces of labelme, which shows photos upright: a shape of many
-    points, or the numbered points of one group_id. A polygon that has not about 68 is no face."""
+    points, or the numbered points of one group_id. Polygons are faces only if they have about 68 points."""
     if not {"shapes", "imagePath"} <= content.keys():
         return
     size = _size_of({"width": content.get("imageWidth"), "height": content.get("imageHeight")})

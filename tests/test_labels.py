@@ -629,7 +629,7 @@ def test_two_pictures_of_one_name_and_unequal_size_are_named(tmp_path):
         find_annotations([tmp_path])
 
 
-def test_labelme_files_that_were_numbered_anew(tmp_path):
+def test_labelme_files_that_were_renamed(tmp_path):
     photo(tmp_path / "1.jpg")
     write_labelme(tmp_path / "1.json", {"IMG_7.jpg": [head()]})  # the photo was renamed with its file
     faces, wrong = read_all(tmp_path)
@@ -665,8 +665,8 @@ def test_boxes_that_imglab_ignores_are_no_faces(tmp_path):
 
 UNREADABLE = {
     "COCO, one id twice": ("coco.json", write_coco, '"id": 6', '"id": 5', "two images have one id"),
-    "COCO, no name": ("coco.json", write_coco, '"file_name": "b.jpg"', '"file_name": null', "None is no name"),
-    "labelme, no name": ("a.json", write_labelme, '"imagePath": "a.jpg"', '"imagePath": 5', "5 is no name"),
+    "COCO, no name": ("coco.json", write_coco, '"file_name": "b.jpg"', '"file_name": null', "None is not the name"),
+    "labelme, no name": ("a.json", write_labelme, '"imagePath": "a.jpg"', '"imagePath": 5', "5 is not the name"),
     "CVAT, a video": ("a.xml", write_cvat, "</version>", "</version><track id='0'/>", "export the task as CVAT for im"),
     "points.csv, no header": ("points.csv", write_csv, "picture", "Bild", "no column picture"),
     "points.csv, other columns": ("points.csv", write_csv, ",", ",p_", "does not name the columns picture and x0 y0"),
