@@ -2,7 +2,7 @@ import cv2
 
 from landmark import load_model
 
-find_faces = load_model()  # models/landmark.pb; or a path to a .pb, .tflite or .onnx file
+find_faces = load_model()  # models/landmark.pb; or a path: models/landmark_free.pb in products that you sell
 picture = cv2.imread("examples/photos/astronaut.jpg")  # BGR
 for face in find_faces(picture):
     print(f"face {face.number}, score {face.score:.2f}, yaw {face.pose.yaw:.0f} degrees")

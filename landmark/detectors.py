@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from landmark.cli import UserError
+from landmark.runtimes import one_at_a_time
 
 RETINAFACE = Path(__file__).resolve().parents[1] / "models" / "retinaface.onnx"
 YUNET = "face_detection_yunet_2023mar.onnx"
@@ -37,7 +38,7 @@ def load_detector(yunet=None):
     """
     if not yunet:
         net = cv2.dnn.readNetFromONNX(np.fromfile(RETINAFACE, np.uint8))
-        return Detector(functools.partial(_detect_retinaface, net), RETINAFACE_CROP)
+        return Detector(one_at_a_time(functools.partial(_detect_retinaface, net)), RETINAFACE_CROP)
     try:
         model = np.fromfile(yunet, np.uint8)  # OpenCV itself cannot open a name that is not UTF-8
         net = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (YUNET_SIDE, YUNET_SIDE))
@@ -46,7 +47,7 @@ def load_detector(yunet=None):
         raise UserError(f"cannot read {yunet}: {error.strerror}; get {YUNET} from {YUNET_URL}") from None
     except cv2.error:
         raise UserError(f"{yunet} is not the face detector {YUNET}: get it from {YUNET_URL}") from None
-    return Detector(functools.partial(_detect_yunet, net), YUNET_CROP)
+    return Detector(one_at_a_time(functools.partial(_detect_yunet, net)), YUNET_CROP)
 
 
 def _shrink(picture, side):
@@ -71,7 +72,9 @@ def _detect_retinaface(net, picture):
     below, beside = np.subtract(RETINAFACE_SIDE, seen.shape[:2])
     seen = cv2.copyMakeBorder(seen, 0, int(below), 0, int(beside), cv2.BORDER_CONSTANT, value=MEAN_COLOUR)
     net.setInput(cv2.dnn.blobFromImage(seen, mean=MEAN_COLOUR))
-    moves, confidences = (rows[0] for rows in net.forward(["loc", "conf"]))
+    names = net.getUnconnectedOutLayersNames()  # all of them, or OpenCV 5 refuses
+    outputs = dict(zip(names, net.forward(names), strict=True))
+    moves, confidences = outputs["loc"][0], outputs["conf"][0]
     chosen = confidences[:, 1] > MIN_CONFIDENCE
     anchors, moves = _anchors()[chosen], moves[chosen].astype(np.float64)
     sides = anchors[:, 2:] * np.exp(SIDE_VARIANCE * moves[:, 2:])

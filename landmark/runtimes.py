@@ -6,6 +6,7 @@ y67 as shares of the crop's width and height.
 """
 
 import functools
+import threading
 import warnings
 from pathlib import Path
 
@@ -17,6 +18,17 @@ from landmark.points import IMAGE_SIZE, LANDMARKS
 
 INPUT_NAME = "Placeholder:0"  # of landmark.pb, in every program that loads it
 OUTPUT_NAME = "fully_connected_9/Relu:0"
+
+
+def one_at_a_time(run):
+    """A function of a network that keeps its input, as OpenCV's and TFLite's do, for threads that share it."""
+    lock = threading.Lock()
+
+    def locked(*args):
+        with lock:
+            return run(*args)
+
+    return locked
 
 
 def load_opencv(path, threads=0):
@@ -31,6 +43,7 @@ def load_opencv(path, threads=0):
     except cv2.error:
         raise UserError(f"{path} is not a frozen graph: write one with python freeze_graph.py") from None
 
+    @one_at_a_time
     def run(crops):
         net.setInput(cv2.dnn.blobFromImages(list(crops)))
         return net.forward()
@@ -96,6 +109,7 @@ def load_tflite(path, threads=0):
             raise UserError(f"{path} is not a TFLite model") from None
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
 
+    @one_at_a_time
     def run(crops):
         interpreter.resize_tensor_input(source["index"], crops.shape)
         interpreter.allocate_tensors()

@@ -77,6 +77,30 @@ def assert_same(points, boxes, expected):
         assert np.abs(box - face.box).max() < 1e-3 * sides.min()
 
 
+IN_THREADS = """
+import sys
+import cv2
+from concurrent.futures import ThreadPoolExecutor
+from landmark import load_model
+find_faces = load_model(sys.argv[1])
+picture = cv2.imread("examples/photos/astronaut.jpg")
+pictures = [picture, picture[:, ::-1].copy(), cv2.resize(picture, None, fx=0.5, fy=0.5), picture[:, 100:].copy()]
+expected = [[face.points.tolist() for face in find_faces(each)] for each in pictures]
+with ThreadPoolExecutor(4) as pool:
+    for _ in range(10):
+        found = [[face.points.tolist() for face in faces] for faces in pool.map(find_faces, pictures)]
+        assert found == expected
+"""
+
+
+@pytest.mark.parametrize("suffix, package", [("pb", "cv2"), ("onnx", "onnxruntime"), ("tflite", "ai_edge_litert")])
+def test_threads_can_share_a_model(suffix, package, run):
+    if not importlib.util.find_spec(package):
+        pytest.skip(f"{package} is not installed")
+    done = run("-c", IN_THREADS, SHIPPED.with_suffix(f".{suffix}"), cwd=REPO)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
 @pytest.mark.parametrize("suffix, package", [("pb", "cv2"), ("onnx", "onnxruntime"), ("tflite", "ai_edge_litert")])
 def test_points_without_tensorflow_are_those_of_its_session(suffix, package, expected, tmp_path, run):
     if not importlib.util.find_spec(package):

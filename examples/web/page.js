@@ -185,10 +185,11 @@ document.ondrop = run((event) => (event.preventDefault(), openFirst(event.dataTr
 document.onpaste = run((event) => openFirst(event.clipboardData.files));
 finder.onerror = follower.onerror = () => fail(failure("missing"));
 run(async () => {
-  ready = loadModel("landmark");
+  const first = $("model").value;
+  ready = loadModel(first);
   ready.catch(() => {}); // shown by the picture that waits for it
   await openPicture(await (await fetch("astronaut.jpg")).blob(), "astronaut.jpg");
-  for (const name of Object.keys(MODELS).slice(1)) {
+  for (const name of Object.keys(MODELS).filter((name) => name !== first)) {
     const { ok } = await fetch(`models/${name}.onnx`, { method: "HEAD" }).catch(() => ({}));
     if (ok) $("model").add(new Option(name));
   }
