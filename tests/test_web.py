@@ -443,6 +443,22 @@ def test_a_page_that_lacks_something_says_what(site, tmp_path):
         assert "not on its server" in browser.open(address)
 
 
+def test_a_product_can_keep_the_free_model_alone(site, tmp_path):
+    """As examples/web/README.md says it."""
+    shutil.copytree(site, tmp_path / "free")
+    for name in "landmark", "landmark_3d":
+        (tmp_path / "free" / "models" / f"{name}.onnx").unlink()
+    for name, before, after in ("index.html", ">", "<"), ("offline.js", "models/", ".onnx"):
+        path = tmp_path / "free" / name
+        path.write_text(path.read_text().replace(f"{before}landmark{after}", f"{before}landmark_free{after}"))
+    with serve(tmp_path / "free") as address, browse(tmp_path) as browser:
+        assert browser.open(address) == "1 face in astronaut.jpg"
+        browser.until("navigator.serviceWorker.controller?.state === 'activated'")  # all of its files are there
+        assert browser.evaluate("[...document.getElementById('model').options].map(({text}) => text)") == [
+            "landmark_free"
+        ]
+
+
 def test_it_opens_without_a_network_and_nothing_leaves_the_host(site, tmp_path):
     log = tmp_path / "net.json"
     with browse(tmp_path, f"--log-net-log={log}") as browser:
