@@ -30,7 +30,7 @@ MAX_CROP = 10  # times the photo: a larger crop would be black but for a corner,
 MAX_OUTSIDE = 0.5  # of the crop's side: a point that leaves the photo further is not in the photo's pixels
 MAX_BEYOND = 0.1  # of the sides of the box of the points that are there: see find_crop
 ONE_FACE, LABELLED_TWICE = 0.5, 0.8  # for labels of equal rank, in place of OVERLAP: see _are_one_face
-ROUNDED = 1  # pixel, by which the points of two labels differ if one of them is in whole pixels
+ROUNDED = 1  # pixel, by which the points of two labels may differ if one of them is in whole pixels
 # The eight EXIF orientations, as functions of a picture.
 ORIENTATIONS = [lambda picture, k=k: np.rot90(picture, k) for k in range(4)]
 ORIENTATIONS += [lambda picture, k=k: np.rot90(picture[:, ::-1], k) for k in range(4)]
@@ -101,7 +101,7 @@ def merge_labels(annotations):
     (Format.rank); corrections are printed. Copies of the same points count once.
     Raises UserError: two files of equal rank place different points on a face, that is, their boxes overlap.
     """
-    photos, replaced = {}, Counter()
+    photos, replaced, twice = {}, Counter(), []
     real, find_turn = functools.cache(os.path.realpath), functools.lru_cache(1)(_find_turn)
     for annotation in annotations:
         path = os.path.join(real(annotation.photo.parent), annotation.photo.name)
@@ -117,20 +117,23 @@ def merge_labels(annotations):
             copies = id(annotation) if points is None else (rank_of(annotation), str((points.round(2) + 0.0).tolist()))
             labels.setdefault(copies, (annotation, points))
         for label in labels.values():
-            winner = next((other[0] for other in kept if _are_one_face(label, other)), None)
+            winner = next((other[0] for other in kept if _are_one_face(label, other, twice)), None)
             if not winner:
                 kept.append(label)
-            elif rank_of(winner) == 0:
+            elif rank_of(label[0]) > rank_of(winner) == 0:
                 replaced[label[0].format, winner.format] += 1
         merged += [annotation for annotation, _ in kept]
     for (loser, winner), count in replaced.items():
         print(f"{count:,} faces of {loser} are corrected in {winner}, and taken from there")
+    if twice:
+        print(f"{len(twice):,} faces seem to be twice in one list: {twice[0]}")
     return merged
 
 
-def _are_one_face(label, other):
+def _are_one_face(label, other, twice):
     """Whether two labels of a photo, (Annotation, see _points_of) each, the second ranking no lower, are of one face.
 
+    Two faces of one list that hardly differ are two; a list, `twice`, gets a line about them.
     Raises UserError: they are of equal rank, in two files.
     """
     (annotation, points), (other, others) = label, other
@@ -142,11 +145,12 @@ def _are_one_face(label, other):
     shared = overlap(bounds(points), bounds(others))
     if is_equal and annotation.points.path == other.points.path:  # two faces may be close to each other in one list
         if shared > LABELLED_TWICE:
-            print(f"{source_of(annotation)} and {source_of(other)} seem to be one face of {annotation.photo}")
+            twice.append(f"{source_of(other)} and {source_of(annotation)}, in {annotation.photo}")
         return False
     if shared <= (ONE_FACE if is_equal else OVERLAP):  # a correction may be large
         return False
-    if is_equal and not np.nanmax(np.abs(points - others)) <= ROUNDED:
+    rounded = any(np.array_equal(each, np.round(each), equal_nan=True) for each in (points, others))
+    if is_equal and not (rounded and np.allclose(points, others, 0, ROUNDED, equal_nan=True)):
         raise UserError(
             f"{source_of(annotation)} and {source_of(other)} place different points on one face of {annotation.photo}:"
             " delete one of them"

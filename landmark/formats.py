@@ -24,7 +24,7 @@ PLACEHOLDERS = 0, -1  # x and y of points that were not found, or cannot be seen
 MIN_POINTS = 20  # of the 68 that a face must have
 ABOUT_68 = range(60, 81)  # so many points are meant to be a face, which is left out by name if they are not 68
 MISSING = "nan", "nan"
-PICTURES = ".jpg", ".png", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"
+PICTURES = ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"
 # The 98 points of WFLW that are the 68: every other one of the jaw; the upper edge of each brow; the nose; the corners
 # of the eyes and the two points on each lid; the mouth.
 WFLW_68 = [*range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60)]
@@ -82,52 +82,61 @@ class Folder:
 
     @functools.cached_property
     def _by_end(self):
-        """dict of each end of each picture's path, from its name on, to the pictures whose paths end so."""
-        found = defaultdict(list)
+        """dict of (folder, an end of a path below it, from the name on) to the picture there; None for several."""
+        found = {}
         for path in self.pictures:
-            for end in _ends(path.relative_to(self.path).as_posix()):
-                found[end].append(path)
+            for up in path.parents[: len(path.relative_to(self.path).parts)]:
+                for end in _ends(path.relative_to(up).as_posix()):
+                    found[up, end] = None if (up, end) in found else path
         return found
 
     def _nearest(self, source, end):
         """The picture whose path ends so and is nearest to a list among the folders; None if there are several."""
-        paths = self._by_end.get(end, [])
-        near = next(filter(None, ([path for path in paths if path.is_relative_to(up)] for up in source.parents)), [])
-        return near[0] if len(near) == 1 else None
+        return next((self._by_end[up, end] for up in source.parents if (up, end) in self._by_end), None)
+
+    def photos_beside(self, path):
+        """The Paths of the pictures beside a file of labels, the likeliest photo first; at least one, there or not."""
+        return self._by_stem.get((path.parent, path.stem), [path.with_suffix(".jpg")])
 
     def photo_beside(self, path):
-        """The Path of the photo beside the file of its points. Raises UserError: there are several, of unequal size."""
-        photos = self._by_stem.get((path.parent, path.stem), [path.with_suffix(".jpg")])
-        if len(photos) > 1 and len({np.shape(decode_picture(photo.read_bytes())) for photo in photos}) > 1:
-            names = " and ".join(photo.name for photo in photos)
-            raise UserError(f"{path}: {names} beside it are of unequal size: delete what its points do not belong to")
+        """The Path of the photo beside a file of points. Raises UserError: there are several, of unequal size."""
+        photos = self.photos_beside(path)
+        if len(photos) > 1:
+            shapes = {np.shape(decode_picture(photo.read_bytes())) for photo in photos if photo.exists()} - {()}
+            if len(shapes) > 1:
+                names = " and ".join(photo.name for photo in photos)
+                raise UserError(f"{path}: {names} beside it are of unequal size: keep the one that it labels")
         return photos[0]
 
     def photos(self, names):
         """The Path of each photo that lists of faces name: dict of (Path of the list, name) to it.
 
-        A name is a path from its list. If no list of that folder has a name that leads to a file, the photo is the
-        nearest picture whose path ends as the name does, if no other name ends so: lists often lie elsewhere, or come
-        from another computer. The first folders of a name may be missing, which is printed. No photo is outside the
-        folder.
+        A name is a path from its list. If there is no such file, the photo is the nearest picture whose path ends as
+        the name does, or as what is left without its first folders, if it is the only one there and no other name ends
+        so: lists often lie elsewhere, or come from another computer. If other names of the list are right, the picture
+        must be below the list's folder and have the whole name: what is gone is not elsewhere. It is printed if folders
+        are dropped, or if others have the same name further away. No photo is outside the folder.
         """
         paths = {name: name.replace("\\", "/").replace("\0", "") for _, name in names}
         inside = {name: [part for part in Path(path).parts if part not in ("/", "..")] for name, path in paths.items()}
         inside = {name: "/".join(parts or ["nameless"]) for name, parts in inside.items()}
         ends = Counter(end for path in {*inside.values()} for end in _ends(path))
-        photos, shortened = {}, {}
+        photos, searched, counts = {}, {}, Counter(source for source, _ in names)
         for source, name in names:
             photo = Path(os.path.normpath(source.parent / paths[name]))
-            if photo.is_relative_to(self.path) and os.path.exists(photo) and photo not in self.written:
+            if photo.is_relative_to(self.path) and os.path.isfile(photo) and photo not in self.written:
                 photos[source, name] = photo
-        exact = {source.parent for source, _ in photos}
+        lists = {source: source if counts[source] > 1 else source.parent for source in counts}  # labelme's: all as one
+        right = {lists[source] for source, _ in photos}
         for source, name in sorted(names - photos.keys()):
-            own = [] if source.parent in exact else [end for end in _ends(inside[name]) if ends[end] == 1]
+            own = [end for end in _ends(inside[name]) if ends[end] == 1]
+            if lists[source] in right:
+                own = [end for end in own if end == inside[name] and (source.parent, end) in self._by_end]
             end = next((end for end in own if self._nearest(source, end)), None)
             photos[source, name] = self._nearest(source, end) if end else source.parent / inside[name]
-            if end not in (None, inside[name]):
-                shortened.setdefault(source, []).append(f"{name} is {photos[source, name]}")
-        for source, pairs in shortened.items():
+            if end and (end != inside[name] or not self._by_end[self.path, end]):
+                searched.setdefault(lists[source], []).append(f"{name} is {photos[source, name]}")
+        for source, pairs in searched.items():
             print(f"{len(pairs):,} photos of {source} are found by the end of their names: {pairs[0]}")
         return photos
 
@@ -221,15 +230,15 @@ def _find_fits(name, folder):
     """MAT files with a variable `name`, and unreadable ones beside such, of photos without other labels."""
     holds = {}
     for path in folder.matching(r".*\.mat"):
-        if (photo := folder.photo_beside(path)) not in folder.labelled:
+        if (photo := folder.photos_beside(path)[0]) not in folder.labelled:
             try:
                 holds[path, photo] = name in read_mat(path, [name])
             except (UserError, OSError):
                 holds[path, photo] = None
     folders = {path.parent for (path, photo), is_held in holds.items() if is_held and photo.exists()}
-    for (path, photo), is_held in holds.items():
+    for (path, _), is_held in holds.items():
         if is_held is not False and path.parent in folders:
-            yield Row(path), photo
+            yield Row(path), folder.photo_beside(path)
 
 
 def _read_fit(name, landmark_type, row):
@@ -307,7 +316,7 @@ def _find_wflw(folder):
 def _find_xml(folder):
     for path in folder.matching(r".*\.xml"):
         root = _parse_xml(path)
-        if root.tag == "annotations" and root.find("track") is not None:
+        if any(root.find(f"track/{shape}") is not None for shape in ("points", "skeleton")):
             raise UserError(f"{path}: CVAT's format for videos: export the task as CVAT for images")
         for image in root.iter("image"):
             is_cvat = "name" in image.keys()  # which shows photos upright, as imglab does not
@@ -394,7 +403,7 @@ def _find_csv(folder):
         first += bool(marked)
         head = lines[first]
         if len({*POINT_COLUMNS} & {*re.findall(r"\w+", head.lower())}) < MIN_POINTS:
-            if path.name.lower() == "points.csv":
+            if path.name.lower() == "points.csv" and max(map(head.count, ",;\t|")) >= 2 * LANDMARKS:
                 raise UserError(f"{path}: its first line does not name the columns picture and x0 y0 ... x67 y67")
             continue
         separator = marked[1] if marked else max(",;\t|", key=head.count)
@@ -428,8 +437,8 @@ def _find_json(folder):
             continue
         try:
             faces = [*_from_coco(content), *_from_labelme(content)] if isinstance(content, dict) else []
-            if wrong := [name for name, *_ in faces if not isinstance(name, str)]:
-                raise ValueError(f"{wrong[0]!r} is not the name of a photo")
+            for name, *_ in faces:
+                os.fsencode(name)  # fails unless it can be the name of a file
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             raise UserError(f"{path}: not the JSON of COCO or labelme: {error!r}") from None
         for name, words, size, is_labelme in faces:
@@ -441,10 +450,10 @@ def _beside(folder, path, name):
 
     Raises UserError: there are both, with different names. Files that were renamed together still hold the old ones.
     """
-    beside, said = folder.photo_beside(path), path.parent / name.replace("\\", "/")
-    if said.stem == path.stem or not beside.exists():
+    said = path.parent / name.replace("\\", "/").replace("\0", "")
+    if said.stem == path.stem and said.exists() or not (beside := folder.photo_beside(path)).exists():
         return name
-    if said.exists():
+    if said.is_file():
         raise UserError(f"{path}: its imagePath is {name}, but {beside.name} lies beside it: correct one of the names")
     return beside.name
 
@@ -458,9 +467,10 @@ def _from_coco(content):
     labelled = [face for face in annotations or () if face.get("keypoints")]
     categories = {face.get("category_id") for face in labelled if len(face["keypoints"]) // 3 in ABOUT_68}
     faces = [face for face in labelled if face.get("category_id") in categories]
-    images = {image["id"]: image for image in content["images"]} if faces else {}
-    if faces and len(images) < len(content["images"]):
-        raise ValueError("two images have one id")
+    images = {}
+    for image in content["images"] if faces else ():
+        if images.setdefault(image["id"], image) != image:
+            raise ValueError(f"two images have the id {image['id']}")
     for face in faces:
         if not (image := images.get(face["image_id"])):
             raise ValueError(f"no image has the id {face['image_id']} of an annotation")

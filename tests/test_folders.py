@@ -340,6 +340,30 @@ def test_a_list_finds_the_photos_nearest_to_it(name, tmp_path):
     assert all(is_labelled(faces[f"task{i}/images/{k}"], head(10 * i + k)) for i in range(2) for k in range(2))
 
 
+@pytest.mark.parametrize("name", ["csv", "xml", "coco", "cvat"])
+def test_photos_below_a_lists_folder_are_found_whatever_else_is_there(name, tmp_path):
+    faces = {f"{k}.jpg": [head(k)] for k in range(3)}
+    photo(tmp_path / "0.jpg")
+    photo(tmp_path / "sub/1.jpg")
+    photo(tmp_path / "sub/2.jpg")
+    write(tmp_path, name, faces)
+    write(tmp_path / "other", "xml", {"/home/me/b/7.jpg": [head(7)], "": [head()]})  # found by its end; no name at all
+    photo(tmp_path / "b/7.jpg")
+    faces, wrong = read_all(tmp_path)
+    assert len(faces) == 4 and len(wrong) == 1 and "nameless" in wrong[0]
+    found = [f"{tmp_path.name}/0", "sub/1", "sub/2", "b/7"]
+    assert all(is_labelled(faces[key], head(int(key[-1]))) for key in found)
+
+
+def test_it_is_said_which_photos_of_one_name_are_taken(tmp_path, capsys):
+    for folder in "images", "list/small":
+        photo(tmp_path / folder / "0.jpg")
+    write(tmp_path / "list", "csv", {"0.jpg": [head()]})
+    (face,) = find_annotations([tmp_path])
+    assert face.photo == tmp_path / "list/small/0.jpg"
+    assert f"names: 0.jpg is {face.photo}\n" in capsys.readouterr().out
+
+
 def test_it_is_said_if_a_photos_name_lacks_folders(tmp_path, capsys):
     for k in range(3):
         photo(tmp_path / f"lfpw/trainset/{k}.jpg", k)

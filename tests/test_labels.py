@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import scipy.io
 from conftest import REPO, call
 from labelled import (
     CAN_LACK,
@@ -639,12 +640,49 @@ def test_labelme_files_that_were_renamed(tmp_path):
         find_annotations([tmp_path])
 
 
+@pytest.mark.parametrize("said", ["0.jpg", "/home/me/faces/3.jpg", "..\\raw\\3.jpg"])
+def test_labelme_takes_the_photo_beside_it_if_the_other_is_gone(said, tmp_path):
+    photo(tmp_path / "other/0.jpg", 1)
+    photo(tmp_path / "other/3.jpg", 1)
+    photo(tmp_path / "mine/0.png")
+    photo(tmp_path / "mine/1.jpg")
+    write_labelme(tmp_path / "mine/0.json", {said: [head()]})
+    write_labelme(tmp_path / "mine/1.json", {"1.jpg": [head(1)]})
+    faces, wrong = read_all(tmp_path)
+    assert not wrong and faces.keys() == {"mine/0", "mine/1"} and is_labelled(faces["mine/0"], head())
+
+
+def test_a_thumbnail_beside_the_photo_that_labelme_names_does_no_harm(tmp_path):
+    photo(tmp_path / "0.jpg")
+    photo(tmp_path / "0.png", 0, 15, 12)
+    write_labelme(tmp_path / "0.json", {"0.jpg": [head()]})
+    assert len(read_all(tmp_path)[0]) == 1
+
+
+def test_pictures_beside_files_that_are_no_labels_do_no_harm(tmp_path):
+    photo(tmp_path / "a.jpeg")
+    photo(tmp_path / "a.png", 0, 15, 12)  # a thumbnail
+    scipy.io.savemat(tmp_path / "a.mat", {"depth": np.ones([3, 3])})
+    write(tmp_path, "csv", {"a.jpeg": [head()]})
+    photo(tmp_path / "b.jpeg", 1)
+    write(tmp_path, "pts", {"b.jpeg": [head()]})
+    (tmp_path / "b.jpg").symlink_to("gone.jpg")
+    (tmp_path / "b.png").touch()
+    (tmp_path / "calib").mkdir()
+    (tmp_path / "calib/points.csv").write_text("x,y,z\n1,2,3\n")
+    (tmp_path / "cars.xml").write_text("<annotations><track><box/></track></annotations>")
+    faces, wrong = read_all(tmp_path)
+    assert len(faces) == 1 and is_labelled(faces[f"{tmp_path.name}/a"], head())
+    assert [*map(str, wrong)] == [f"{tmp_path / 'b.jpg'}: cannot be read: No such file or directory"]
+
+
 def test_a_face_that_a_list_has_twice_is_said(tmp_path, capsys):
     photo(tmp_path / "a.jpg")
     write(tmp_path, "csv", {"a.jpg": [head(0), head(1), head(0)[::-1] + [40, 0]]})
     assert len(find_annotations([tmp_path])) == 3
-    first, second = (f"{tmp_path / 'points.csv'}, line {line}" for line in (3, 2))
-    assert f"{first} and {second} seem to be one face of {tmp_path / 'a.jpg'}\n" in capsys.readouterr().out
+    first, second = (f"{tmp_path / 'points.csv'}, line {line}" for line in (2, 3))
+    said = f"1 faces seem to be twice in one list: {first} and {second}, in {tmp_path / 'a.jpg'}\n"
+    assert said in capsys.readouterr().out
 
 
 def test_labels_in_whole_pixels_are_copies(tmp_path):
@@ -652,6 +690,26 @@ def test_labels_in_whole_pixels_are_copies(tmp_path):
     write(tmp_path, "pts", {"a.jpg": [head()]})
     write(tmp_path, "xml", {"a.jpg": [np.round(head())]})
     assert len(find_annotations([tmp_path])) == 1
+
+
+@pytest.mark.parametrize("moved", [{37: 0.95}, {51: np.nan}], ids=["a lid by a pixel", "a point less"])
+def test_labels_that_differ_a_little_are_no_copies(moved, tmp_path):
+    photo(tmp_path / "a.jpg")
+    points = head()
+    for number, by in moved.items():
+        points[number] += by
+    write_csv(tmp_path / "original.csv", {"a.jpg": [head()]})
+    write_csv(tmp_path / "points.csv", {"a.jpg": [points]})
+    with pytest.raises(UserError, match="place different points on one face"):
+        find_annotations([tmp_path])
+
+
+def test_coco_may_list_an_image_twice(tmp_path):
+    photo(tmp_path / "a.jpg")
+    write_coco(tmp_path / "coco.json", {"a.jpg": [head()]})
+    content = json.loads((tmp_path / "coco.json").read_text())
+    (tmp_path / "coco.json").write_text(json.dumps(content | {"images": 2 * content["images"]}))
+    assert len(read_all(tmp_path)[0]) == 1
 
 
 def test_boxes_that_imglab_ignores_are_no_faces(tmp_path):
@@ -664,10 +722,17 @@ def test_boxes_that_imglab_ignores_are_no_faces(tmp_path):
 
 
 UNREADABLE = {
-    "COCO, one id twice": ("coco.json", write_coco, '"id": 6', '"id": 5', "two images have one id"),
-    "COCO, no name": ("coco.json", write_coco, '"file_name": "b.jpg"', '"file_name": null', "None is not the name"),
-    "labelme, no name": ("a.json", write_labelme, '"imagePath": "a.jpg"', '"imagePath": 5', "5 is not the name"),
-    "CVAT, a video": ("a.xml", write_cvat, "</version>", "</version><track id='0'/>", "export the task as CVAT for im"),
+    "COCO, one id twice": ("coco.json", write_coco, '"id": 6', '"id": 5', "two images have the id 5"),
+    "COCO, no name": ("coco.json", write_coco, '"file_name": "b.jpg"', '"file_name": null', "expected str"),
+    "COCO, half a character": ("coco.json", write_coco, '"b.jpg"', '"\\ud83d.jpg"', "surrogates not allowed"),
+    "labelme, no name": ("a.json", write_labelme, '"imagePath": "a.jpg"', '"imagePath": 5', "expected str"),
+    "CVAT, a video": (
+        "a.xml",
+        write_cvat,
+        "</version>",
+        "</version><track id='0'><points/></track>",
+        "export the task as CVAT for im",
+    ),
     "points.csv, no header": ("points.csv", write_csv, "picture", "Bild", "no column picture"),
     "points.csv, other columns": ("points.csv", write_csv, ",", ",p_", "does not name the columns picture and x0 y0"),
 }
