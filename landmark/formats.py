@@ -111,22 +111,23 @@ class Folder:
     def photos(self, names):
         """The Path of each photo that lists of faces name: dict of (Path of the list, name) to it.
 
-        A name is a path from its list. If there is no such file, the photo is the nearest picture whose path ends as
-        the name does, or as what is left without its first folders, if it is the only one there and no other name ends
-        so: lists often lie elsewhere, or come from another computer. If other names of the list are right, the picture
-        must be below the list's folder and have the whole name: what is gone is not elsewhere. It is printed if folders
-        are dropped, or if others have the same name further away. No photo is outside the folder.
+        A name is a path from its list. If there is no such file, the photo is the nearest picture whose path ends in
+        the name, or in what is left of it without its first folders, if no other one is as near and no other listed
+        name ends so: lists often lie elsewhere, or come from another computer. A list some of whose names are right
+        finds the others only below its own folder, by their whole names: what is gone is not elsewhere. A line is
+        printed if folders were dropped, or if another picture further away has the same name. No photo is outside the
+        folder.
         """
         paths = {name: name.replace("\\", "/").replace("\0", "") for _, name in names}
         inside = {name: [part for part in Path(path).parts if part not in ("/", "..")] for name, path in paths.items()}
         inside = {name: "/".join(parts or ["nameless"]) for name, parts in inside.items()}
         ends = Counter(end for path in {*inside.values()} for end in _ends(path))
-        photos, searched, counts = {}, {}, Counter(source for source, _ in names)
+        photos, searched, counts = {}, [], Counter(source for source, _ in names)
         for source, name in names:
             photo = Path(os.path.normpath(source.parent / paths[name]))
             if photo.is_relative_to(self.path) and os.path.isfile(photo) and photo not in self.written:
                 photos[source, name] = photo
-        lists = {source: source if counts[source] > 1 else source.parent for source in counts}  # labelme's: all as one
+        lists = {source: source if counts[source] > 1 else source.parent for source in counts}  # labelme's are one
         right = {lists[source] for source, _ in photos}
         for source, name in sorted(names - photos.keys()):
             own = [end for end in _ends(inside[name]) if ends[end] == 1]
@@ -135,9 +136,9 @@ class Folder:
             end = next((end for end in own if self._nearest(source, end)), None)
             photos[source, name] = self._nearest(source, end) if end else source.parent / inside[name]
             if end and (end != inside[name] or not self._by_end[self.path, end]):
-                searched.setdefault(lists[source], []).append(f"{name} is {photos[source, name]}")
-        for source, pairs in searched.items():
-            print(f"{len(pairs):,} photos of {source} are found by the end of their names: {pairs[0]}")
+                searched.append(f"{name} of {source} is {photos[source, name]}")
+        if searched:
+            print(f"{len(searched):,} photos are found by the end of their names: {searched[0]}")
         return photos
 
 

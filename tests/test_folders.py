@@ -361,7 +361,7 @@ def test_it_is_said_which_photos_of_one_name_are_taken(tmp_path, capsys):
     write(tmp_path / "list", "csv", {"0.jpg": [head()]})
     (face,) = find_annotations([tmp_path])
     assert face.photo == tmp_path / "list/small/0.jpg"
-    assert f"names: 0.jpg is {face.photo}\n" in capsys.readouterr().out
+    assert f"names: 0.jpg of {tmp_path / 'list/points.csv'} is {face.photo}\n" in capsys.readouterr().out
 
 
 def test_it_is_said_if_a_photos_name_lacks_folders(tmp_path, capsys):
@@ -369,9 +369,8 @@ def test_it_is_said_if_a_photos_name_lacks_folders(tmp_path, capsys):
         photo(tmp_path / f"lfpw/trainset/{k}.jpg", k)
     write(tmp_path, "xml", {f"helen/trainset/{k}.jpg": [head(k)] for k in range(3)})
     assert len(find_annotations([tmp_path])) == 3
-    pair = f"helen/trainset/0.jpg is {tmp_path / 'lfpw/trainset/0.jpg'}"
-    said = f"3 photos of {tmp_path / 'list.xml'} are found by the end of their names: {pair}\n"
-    assert said in capsys.readouterr().out
+    first = f"helen/trainset/0.jpg of {tmp_path / 'list.xml'} is {tmp_path / 'lfpw/trainset/0.jpg'}"
+    assert f"3 photos are found by the end of their names: {first}\n" in capsys.readouterr().out
 
 
 def test_a_hash_in_a_folders_name_does_not_join_its_faces(tmp_path):
