@@ -7,7 +7,7 @@ Usage:
     python evaluate.py --data ~/300W_LP --detect                     # on whole photos too, as test_pb.py --detect
 
 --output DIR writes results.json, ced.png (cumulative error curves) and worst.png (the 25 worst faces of the first
---pb by the box, true points green, predicted ones red).
+--pb by the box, true points green, predicted ones red; results.json names them). Wrong labels are among these.
 """
 
 from landmark.startup import CORES, describe_device  # first: TensorFlow reads its settings as it is imported
@@ -143,9 +143,10 @@ def main():
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
         curves = draw_curves({path: prediction.errors for path, prediction in predictions.items()})
-        table = json.dumps({"protocol": evaluation.PROTOCOL, "results": results}, indent=2).encode()
-        worst = draw_worst(truth, predictions[next(iter(models))].worst)
-        for name, content in zip(OUTPUTS, (curves, table, worst), strict=True):
+        worst = predictions[next(iter(models))].worst
+        names = {str(truth.names[number]): float(error) for error, number, *_ in worst}
+        table = json.dumps({"protocol": evaluation.PROTOCOL, "results": results, "worst": names}, indent=2).encode()
+        for name, content in zip(OUTPUTS, (curves, table, draw_worst(truth, worst)), strict=True):
             with outputs.write(args.output / name) as partial:
                 partial.write_bytes(content)
         print(f"\n{', '.join(OUTPUTS)} written to {args.output}")

@@ -98,6 +98,9 @@ def test_the_same_numbers_are_printed_and_written(output):
         assert f"{measures['nme_box']:.2%}" in line and f" {measures['faces']} " in line
     assert "Protocol:" in printed
     assert cv2.imread(str(folder / "worst.png")) is not None
+    worst = json.loads((folder / "results.json").read_text())["worst"]
+    errors = [*worst.values()]
+    assert errors == sorted(errors, reverse=True) and len(errors) == min(25, results["all"]["faces"])
     assert cv2.imread(str(folder / "ced.png")) is not None
 
 
