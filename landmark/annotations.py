@@ -108,7 +108,7 @@ def merge_labels(annotations):
         photos.setdefault(real(path) if os.path.islink(path) else path, []).append(annotation)
     merged = []
     for some in photos.values():
-        if len(some) == 1:  # its points need not be read
+        if len(some) == 1 or not some[0].photo.exists():  # their points need not be read
             merged += some
             continue
         labels, kept = {}, []
@@ -139,7 +139,7 @@ def _are_one_face(label, other, twice):
     (annotation, points), (other, others) = label, other
     is_equal = rank_of(annotation) == rank_of(other)
     if rank_of(annotation) > 1 and not is_equal:
-        return True  # a photo with a 3DMM fit shows one face
+        return others is not None  # a photo with a 3DMM fit shows one face
     if points is None or others is None:
         return False
     shared = overlap(bounds(points), bounds(others))

@@ -23,6 +23,7 @@ from landmark.points import LANDMARK_TYPES, LANDMARKS
 PLACEHOLDERS = 0, -1  # x and y of points that were not found, or cannot be seen, in some sets
 MIN_POINTS = 20  # of the 68 that a face must have
 ABOUT_68 = range(60, 81)  # so many points are meant to be a face, which is left out by name if they are not 68
+MISCOUNTED = {2 * count for count in ABOUT_68} - {2 * LANDMARKS}
 MISSING = "nan", "nan"
 PICTURES = ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"
 # The 98 points of WFLW that are the 68: every other one of the jaw; the upper edge of each brow; the nose; the corners
@@ -81,18 +82,14 @@ class Folder:
         return found
 
     @functools.cached_property
-    def _by_end(self):
-        """dict of (folder, an end of a path below it, from the name on) to the picture there; None for several."""
-        found = {}
+    def by_end(self):
+        """dict of (folder, an end of a path below it, from the name on) to the pictures there."""
+        found = defaultdict(list)
         for path in self.pictures:
             for up in path.parents[: len(path.relative_to(self.path).parts)]:
                 for end in _ends(path.relative_to(up).as_posix()):
-                    found[up, end] = None if (up, end) in found else path
+                    found[up, end].append(path)
         return found
-
-    def _nearest(self, source, end):
-        """The picture whose path ends so and is nearest to a list among the folders; None if there are several."""
-        return next((self._by_end[up, end] for up in source.parents if (up, end) in self._by_end), None)
 
     def photos_beside(self, path):
         """The Paths of the pictures beside a file of labels, the likeliest photo first; at least one, there or not."""
@@ -112,34 +109,52 @@ class Folder:
         """The Path of each photo that lists of faces name: dict of (Path of the list, name) to it.
 
         A name is a path from its list. If there is no such file, the photo is the nearest picture whose path ends in
-        the name, or in what is left of it without its first folders, if no other one is as near and no other listed
-        name ends so: lists often lie elsewhere, or come from another computer. A list some of whose names are right
-        finds the others only below its own folder, by their whole names: what is gone is not elsewhere. A line is
-        printed if folders were dropped, or if another picture further away has the same name. No photo is outside the
-        folder.
+        the name, or in what is left of it without its first folders, which is printed, if no other listed name ends so:
+        lists often lie elsewhere, or come from another computer. There may be as many such pictures as lists with that
+        name, each near to one. But what is gone is not elsewhere: names that lead out of the list's folder aside, no
+        photo of a list is further away than the others, and if names are right, the others must be whole. No photo is
+        outside the folder.
         """
         paths = {name: name.replace("\\", "/").replace("\0", "") for _, name in names}
-        inside = {name: [part for part in Path(path).parts if part not in ("/", "..")] for name, path in paths.items()}
+        inside = {name: [part for part in path.split("/") if part.strip(".")] for name, path in paths.items()}
         inside = {name: "/".join(parts or ["nameless"]) for name, parts in inside.items()}
         ends = Counter(end for path in {*inside.values()} for end in _ends(path))
-        photos, searched, counts = {}, [], Counter(source for source, _ in names)
+        leads_out = {name for name, path in paths.items() if re.match(r"/|\w:/|\.\./", path)}
+        counts, listed = Counter(source for source, _ in names), Counter(inside[name] for _, name in names)
+        lists = {source: source if counts[source] > 1 else source.parent for source in counts}  # labelme's are one
+        photos, found, searched = {}, {}, []
         for source, name in names:
             photo = Path(os.path.normpath(source.parent / paths[name]))
             if photo.is_relative_to(self.path) and os.path.isfile(photo) and photo not in self.written:
                 photos[source, name] = photo
-        lists = {source: source if counts[source] > 1 else source.parent for source in counts}  # labelme's are one
-        right = {lists[source] for source, _ in photos}
+        depths = Counter({lists[source]: len(source.parents) for source, name in photos if name not in leads_out})
+        right = {*depths}
+        for source, name in names - photos.keys():
+            is_strict = lists[source] in right and name not in leads_out
+            own = [end for end in _ends(inside[name]) if ends[end] == 1 and not (is_strict and end != inside[name])]
+            if hit := self._search(source, own, listed):
+                found[source, name] = hit
+                depths[lists[source]] = max(depths[lists[source]], hit[2] * (name not in leads_out))
         for source, name in sorted(names - photos.keys()):
-            own = [end for end in _ends(inside[name]) if ends[end] == 1]
-            if lists[source] in right:
-                own = [end for end in own if end == inside[name] and (source.parent, end) in self._by_end]
-            end = next((end for end in own if self._nearest(source, end)), None)
-            photos[source, name] = self._nearest(source, end) if end else source.parent / inside[name]
-            if end and (end != inside[name] or not self._by_end[self.path, end]):
-                searched.append(f"{name} of {source} is {photos[source, name]}")
+            end, photo, depth = found.get((source, name), (None, None, 0))
+            if not photo or depth < depths[lists[source]] and name not in leads_out:
+                photos[source, name] = source.parent / inside[name]
+                continue
+            photos[source, name] = photo
+            if end != inside[name]:
+                searched.append(f"{name} of {source} is {photo}")
         if searched:
             print(f"{len(searched):,} photos are found by the end of their names: {searched[0]}")
         return photos
+
+    def _search(self, source, ends, listed):
+        """The first of some ends that a picture has, the only one that is so near to a list: (end, picture, the number
+        of folders above both), or None; listed: dict of a name to the number of lists that have it."""
+        for end in ends:
+            up = next((up for up in source.parents if (up, end) in self.by_end), self.path)
+            found, all_of_them = self.by_end.get((up, end), []), self.by_end.get((self.path, end), [])
+            if len(found) == 1 and len(all_of_them) <= max(1, listed[end]):
+                return end, found[0], len(up.parents) + 1
 
 
 def _report(error):
@@ -161,7 +176,7 @@ def find_annotated(folder):
     for name, form in FORMATS.items():
         try:
             found[name] = [Annotation(points, photo, name) for points, photo in form.find(files)]
-            files.labelled |= {annotation.photo for annotation in found[name]}
+            files.labelled |= {face.photo for face in found[name] if len(face.points.numbers or ()) not in MISCOUNTED}
         except OSError as error:
             raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
     return {name: annotations for name, annotations in found.items() if annotations}
@@ -449,13 +464,15 @@ def _find_json(folder):
 def _beside(folder, path, name):
     """The name of the photo of a labelme file: `name`, its imagePath; if there is no such file, of the photo beside it.
 
-    Raises UserError: there are both, with different names. Files that were renamed together still hold the old ones.
+    Raises UserError: it may be either. Files that were renamed together still hold the old names; a picture of the same
+    stem may be a mask.
     """
-    said = path.parent / name.replace("\\", "/").replace("\0", "")
-    if said.stem == path.stem and said.exists() or not (beside := folder.photo_beside(path)).exists():
+    said = Path(os.path.normpath(path.parent / name.replace("\\", "/").replace("\0", "")))
+    is_there, is_same = said.is_file() and said.is_relative_to(folder.path), said.stem == path.stem
+    if is_there and is_same or not (beside := folder.photo_beside(path)).exists():
         return name
-    if said.is_file():
-        raise UserError(f"{path}: its imagePath is {name}, but {beside.name} lies beside it: correct one of the names")
+    if is_there or is_same and (folder.path, said.name) in folder.by_end:
+        raise UserError(f"{path}: its imagePath is {name}, but {beside.name} lies beside it: correct the imagePath")
     return beside.name
 
 
@@ -468,9 +485,9 @@ def _from_coco(content):
     labelled = [face for face in annotations or () if face.get("keypoints")]
     categories = {face.get("category_id") for face in labelled if len(face["keypoints"]) // 3 in ABOUT_68}
     faces = [face for face in labelled if face.get("category_id") in categories]
-    images = {}
+    images, used = {}, {face["image_id"] for face in faces}
     for image in content["images"] if faces else ():
-        if images.setdefault(image["id"], image) != image:
+        if image["id"] in used and images.setdefault(image["id"], image)["file_name"] != image["file_name"]:
             raise ValueError(f"two images have the id {image['id']}")
     for face in faces:
         if not (image := images.get(face["image_id"])):

@@ -311,7 +311,7 @@ def write_lists(folder, name, faces):
     """One list, or one for each photo where the format has no more."""
     for some in [{each: faces[each]} for each in faces] if name == "labelme" else [faces]:
         (first, *_), (file, writer) = some, WRITERS[name]
-        writer(folder / (f"{first[:-4]}.json" if name == "labelme" else file), some)
+        writer(folder / (f"{Path(first).stem}.json" if name == "labelme" else file), some)
 
 
 @pytest.mark.parametrize("name", ["csv", "xml", "coco", "labelme", "cvat"])
@@ -334,7 +334,6 @@ def test_a_list_finds_the_photos_nearest_to_it(name, tmp_path):
         for k in range(2):
             photo(tmp_path / f"task{i}/images/{k}.jpg", k)
         write_lists(tmp_path / f"task{i}", name, {f"{k}.jpg": [head(10 * i + k)] for k in range(2)})
-    photo(tmp_path / "0.jpg")
     faces, wrong = read_all(tmp_path)
     assert not wrong and len(faces) == 4
     assert all(is_labelled(faces[f"task{i}/images/{k}"], head(10 * i + k)) for i in range(2) for k in range(2))
@@ -355,13 +354,60 @@ def test_photos_below_a_lists_folder_are_found_whatever_else_is_there(name, tmp_
     assert all(is_labelled(faces[key], head(int(key[-1]))) for key in found)
 
 
-def test_it_is_said_which_photos_of_one_name_are_taken(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["csv", "xml", "coco", "labelme"])
+@pytest.mark.parametrize("other", ["/home/b/faces/{}", "D:\\d\\faces\\{}", "../../old/faces/{}"])
+def test_names_from_two_computers_are_both_found(name, other, tmp_path):
+    for k in range(4):
+        photo(tmp_path / f"faces/{k}.jpg", k)
+    (tmp_path / "lists").mkdir()
+    write_lists(tmp_path / "lists", name, {"../faces/0.jpg": [head(0)], "../faces/1.jpg": [head(1)]})
+    rest = {other.format(f"{k}.jpg"): [head(k)] for k in (2, 3)}
+    if name == "labelme":
+        for k, each in enumerate(rest, 2):
+            WRITERS[name][1](tmp_path / f"lists/{k}.json", {each: rest[each]})
+    else:
+        both = {"../faces/0.jpg": [head(0)], "../faces/1.jpg": [head(1)]} | rest
+        write_lists(tmp_path / "lists", name, both)
+    faces, wrong = read_all(tmp_path)
+    assert not wrong and all(is_labelled(faces[f"faces/{k}"], head(k)) for k in range(4))
+
+
+@pytest.mark.parametrize("name", ["csv", "xml", "coco", "labelme"])
+def test_a_photo_that_is_gone_is_not_further_away_than_the_others(name, tmp_path):
+    (tmp_path / "set0/lists").mkdir(parents=True)
+    write_lists(tmp_path / "set0/lists", name, {f"{k}.jpg": [head(k)] for k in range(3)})
+    for path in "set0/images/0.jpg", "set0/images/1.jpg", "set1/images/2.jpg":
+        photo(tmp_path / path)
+    faces, wrong = read_all(tmp_path)
+    assert len(faces) == 2 and wrong == [f"{tmp_path / 'set0/lists/2.jpg'}: cannot be read: No such file or directory"]
+
+
+def test_a_name_that_begins_with_two_slashes_leads_nowhere_else(tmp_path):
+    outside = photo(tmp_path / "outside/0.jpg")
+    photo(tmp_path / "in/1.jpg")
+    write(tmp_path / "in", "csv", {f"/{outside}": [head()], "1.jpg": [head(1)]})
+    faces, (wrong,) = read_all(tmp_path / "in")
+    assert faces.keys() == {"in/1"} and wrong.startswith(str(tmp_path / "in"))
+
+
+def test_two_labels_of_a_photo_that_is_gone_are_both_named(tmp_path):
+    """As COCO has its parts: both number their photos alike."""
+    for i, part in enumerate(("train", "val")):
+        photo(tmp_path / part / "0.jpg", i)
+        WRITERS["coco"][1](tmp_path / f"{part}.json", {"0.jpg": [head(i)]})
+    photo(tmp_path / "a.jpg")
+    write(tmp_path, "csv", {"a.jpg": [head()]})
+    faces, wrong = read_all(tmp_path)
+    assert len(faces) == 1 and len(wrong) == 2
+
+
+def test_of_more_pictures_than_lists_none_is_taken(tmp_path):
+    """The nearest may be a thumbnail."""
     for folder in "images", "list/small":
         photo(tmp_path / folder / "0.jpg")
     write(tmp_path / "list", "csv", {"0.jpg": [head()]})
-    (face,) = find_annotations([tmp_path])
-    assert face.photo == tmp_path / "list/small/0.jpg"
-    assert f"names: 0.jpg of {tmp_path / 'list/points.csv'} is {face.photo}\n" in capsys.readouterr().out
+    _, (wrong,) = read_all(tmp_path)
+    assert wrong.startswith(f"{tmp_path / 'list/0.jpg'}: cannot be read")
 
 
 def test_it_is_said_if_a_photos_name_lacks_folders(tmp_path, capsys):

@@ -642,7 +642,6 @@ def test_labelme_files_that_were_renamed(tmp_path):
 
 @pytest.mark.parametrize("said", ["0.jpg", "/home/me/faces/3.jpg", "..\\raw\\3.jpg"])
 def test_labelme_takes_the_photo_beside_it_if_the_other_is_gone(said, tmp_path):
-    photo(tmp_path / "other/0.jpg", 1)
     photo(tmp_path / "other/3.jpg", 1)
     photo(tmp_path / "mine/0.png")
     photo(tmp_path / "mine/1.jpg")
@@ -650,6 +649,10 @@ def test_labelme_takes_the_photo_beside_it_if_the_other_is_gone(said, tmp_path):
     write_labelme(tmp_path / "mine/1.json", {"1.jpg": [head(1)]})
     faces, wrong = read_all(tmp_path)
     assert not wrong and faces.keys() == {"mine/0", "mine/1"} and is_labelled(faces["mine/0"], head())
+    photo(tmp_path / "other/0.jpg", 1)
+    if said == "0.jpg":  # mine/0.png may be its mask
+        with pytest.raises(UserError, match="0.json: its imagePath is 0.jpg, but 0.png lies beside it"):
+            find_annotations([tmp_path])
 
 
 def test_a_thumbnail_beside_the_photo_that_labelme_names_does_no_harm(tmp_path):
@@ -704,12 +707,34 @@ def test_labels_that_differ_a_little_are_no_copies(moved, tmp_path):
         find_annotations([tmp_path])
 
 
-def test_coco_may_list_an_image_twice(tmp_path):
+@pytest.mark.parametrize(
+    "more", [{"date_captured": "2024"}, {"id": 7, "file_name": "b.jpg"}], ids=["same", "unlabelled"]
+)
+def test_coco_may_list_images_twice(more, tmp_path):
     photo(tmp_path / "a.jpg")
     write_coco(tmp_path / "coco.json", {"a.jpg": [head()]})
     content = json.loads((tmp_path / "coco.json").read_text())
-    (tmp_path / "coco.json").write_text(json.dumps(content | {"images": 2 * content["images"]}))
+    (image,) = content["images"]
+    content["images"] += [image | more, image | more | {"file_name": more.get("file_name", "a.jpg")}]
+    (tmp_path / "coco.json").write_text(json.dumps(content))
     assert len(read_all(tmp_path)[0]) == 1
+
+
+def test_a_polygon_of_hair_does_not_hide_the_labels_beside_it(tmp_path):
+    photo(tmp_path / "a.jpg")
+    write(tmp_path, "pt2d", {"a.jpg": [head()]})
+    WRITERS["labelme"][1](tmp_path / "a.json", {"a.jpg": [np.resize(head(1), (65, 2))]})
+    (tmp_path / "a.json").write_text((tmp_path / "a.json").read_text().replace("linestrip", "polygon"))
+    faces, _ = read_all(tmp_path)
+    assert [is_labelled(face, head()) for face in faces.values()] == [True]
+
+
+def test_labelme_photos_that_were_copied_are_those_beside_it(tmp_path):
+    photo(tmp_path / "original/IMG_7.jpg", 1)
+    photo(tmp_path / "mine/0.jpg")
+    write_labelme(tmp_path / "mine/0.json", {str(tmp_path / "original/IMG_7.jpg"): [head()]})
+    faces, wrong = read_all(tmp_path / "mine")
+    assert not wrong and faces.keys() == {"mine/0"}
 
 
 def test_boxes_that_imglab_ignores_are_no_faces(tmp_path):
