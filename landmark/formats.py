@@ -108,12 +108,13 @@ class Folder:
     def photos(self, names):
         """The Path of each photo that lists of faces name: dict of (Path of the list, name) to it.
 
-        A name is a path from its list. If there is no such file, the photo is the nearest picture whose path ends in
-        the name, or in what is left of it without its first folders, which is printed, if no other listed name ends so:
-        lists often lie elsewhere, or come from another computer. There may be as many such pictures as lists with that
-        name, each near to one. But what is gone is not elsewhere: names that lead out of the list's folder aside, no
-        photo of a list is further away than the others, and if names are right, the others must be whole. No photo is
-        outside the folder.
+        A name is a path from its list, inside the folder. Lists often lie elsewhere, or come from another computer:
+        where there is no such file, the photo is the nearest picture whose path ends in the name, or in what is left of
+        it without its first folders, which is printed. So that no other picture takes the place of one that is gone,
+        - no other listed name may end so, and there may be no more such pictures than lists with that name;
+        - it may be no further from the list than the list's other photos;
+        - if some names of the list are right, it must have the whole name.
+        The last two hold for names that do not lead out of the list's folder.
         """
         paths = {name: name.replace("\\", "/").replace("\0", "") for _, name in names}
         inside = {name: [part for part in path.split("/") if part.strip(".")] for name, path in paths.items()}
@@ -122,29 +123,30 @@ class Folder:
         leads_out = {name for name, path in paths.items() if re.match(r"/|\w:/|\.\./", path)}
         counts, listed = Counter(source for source, _ in names), Counter(inside[name] for _, name in names)
         lists = {source: source if counts[source] > 1 else source.parent for source in counts}  # labelme's are one
-        photos, found, searched = {}, {}, []
+        photos, found, shortened = {}, {}, []
+
         for source, name in names:
             photo = Path(os.path.normpath(source.parent / paths[name]))
             if photo.is_relative_to(self.path) and os.path.isfile(photo) and photo not in self.written:
                 photos[source, name] = photo
         depths = Counter({lists[source]: len(source.parents) for source, name in photos if name not in leads_out})
         right = {*depths}
+
         for source, name in names - photos.keys():
             is_strict = lists[source] in right and name not in leads_out
             own = [end for end in _ends(inside[name]) if ends[end] == 1 and not (is_strict and end != inside[name])]
             if hit := self._search(source, own, listed):
                 found[source, name] = hit
                 depths[lists[source]] = max(depths[lists[source]], hit[2] * (name not in leads_out))
+
         for source, name in sorted(names - photos.keys()):
             end, photo, depth = found.get((source, name), (None, None, 0))
-            if not photo or depth < depths[lists[source]] and name not in leads_out:
-                photos[source, name] = source.parent / inside[name]
-                continue
-            photos[source, name] = photo
-            if end != inside[name]:
-                searched.append(f"{name} of {source} is {photo}")
-        if searched:
-            print(f"{len(searched):,} photos are found by the end of their names: {searched[0]}")
+            is_near = depth >= depths[lists[source]] or name in leads_out
+            photos[source, name] = photo if photo and is_near else source.parent / inside[name]
+            if photo and is_near and end != inside[name]:
+                shortened.append(f"{name} of {source} is {photo}")
+        if shortened:
+            print(f"{len(shortened):,} photos are found by the end of their names: {shortened[0]}")
         return photos
 
     def _search(self, source, ends, listed):
