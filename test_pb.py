@@ -42,11 +42,11 @@ import functools
 import glob
 import json
 import math
-import mimetypes
 import os
 import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -59,7 +59,7 @@ from landmark.formats import POINT_COLUMNS, Folder
 from landmark.inference import MIN_SCORE, FaceFinder, FaceTracker, default_model, find_on_crop
 from landmark.measures import measure_openings
 from landmark.outputs import Outputs
-from landmark.pictures import read_picture
+from landmark.pictures import is_text, read_picture
 from landmark.points import LANDMARKS, OPENINGS, draw_landmarks
 from landmark.pose import Pose, draw_axes
 from landmark.runtimes import check_model, load_session, loader_for
@@ -265,10 +265,9 @@ def parse_args():
     for path, target in args.targets.items():
         if isinstance(path, Path) and target.resolve() in (path.resolve(), path.parent.resolve() / path.name):
             parser.error(f"--output {args.output} would overwrite {path}")
-    if len({*args.targets.values()}) < len(args.targets):
-        names = sorted(target.name for target in args.targets.values())
-        twice = next(name for name, other in zip(names, names[1:], strict=False) if name == other)
-        parser.error(f"two of the files have the same name, {twice}: give each folder an --output of its own")
+    target, count = Counter(args.targets.values()).most_common(1)[0]
+    if count > 1:
+        parser.error(f"two of the files have the same name, {target.name}: give each folder an --output of its own")
     return args
 
 
@@ -298,8 +297,7 @@ def list_pictures(images, output):
     pictures = [file for file in files if cv2.haveImageReader(os.fsencode(file))]
     if not pictures:
         raise UserError(f"none of {len(files)} files in {', '.join(map(str, images))} is a picture that OpenCV reads")
-    others = [str(file) for file in files if file not in {*pictures}]
-    others = [name for name in others if not (mimetypes.guess_type(name)[0] or "").startswith("text/")]
+    others = [str(file) for file in files if file not in {*pictures} and not is_text(file)]
     if others:
         more = f" and {len(others) - MAX_NAMES} more" if len(others) > MAX_NAMES else ""
         print(f"left out, since OpenCV cannot read them: {', '.join(others[:MAX_NAMES])}{more}", file=sys.stderr)

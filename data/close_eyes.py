@@ -10,7 +10,6 @@ and points.csv: correct or delete rows whose points are wrong. The same photos a
 """
 
 import csv
-import mimetypes
 import shlex
 import sys
 from pathlib import Path
@@ -24,7 +23,7 @@ from landmark.cli import UserError, command, number, script_parser
 from landmark.formats import POINT_COLUMNS, Folder
 from landmark.inference import default_model, load_model
 from landmark.outputs import whole_folder
-from landmark.pictures import read_picture
+from landmark.pictures import is_text, read_picture
 from landmark.points import OPENINGS
 
 MIN_SIDE = 40  # pixels, width of a face's crop
@@ -55,8 +54,7 @@ def main():
     args = parser.parse_args()
     if not args.data.is_dir():
         raise UserError(f"no folder {args.data}")
-    kinds = {path: mimetypes.guess_type(path.name)[0] or "" for path in Folder(args.data).files}
-    photos = [path for path, kind in kinds.items() if not kind.startswith("text/")]
+    photos = [path for path in Folder(args.data).files if not is_text(path)]
     with whole_folder(args.out) as partial:
         find_faces, rows = load_model(args.pb or default_model()), []
         for path in tqdm(photos, unit="photo", disable=None):

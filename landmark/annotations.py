@@ -20,7 +20,7 @@ from landmark.cli import CORES, UserError, defer_signals, follow_parent
 from landmark.formats import FORMATS, find_annotated, rank_of, read_points, source_of
 from landmark.pictures import decode_picture, read_picture
 from landmark.points import JAW, LANDMARK_TYPES, OVERLAP, bounds, crop_box, crop_face, overlap, to_crop
-from landmark.pose import MEAN_HEAD, estimate_pose, read_pose
+from landmark.pose import estimate_pose, fit_mean_head, read_pose
 from landmark.recipe import DEFAULT
 
 REAL_SET = Path("data/300W_LP")
@@ -117,37 +117,40 @@ def merge_labels(annotations):
             copies = id(annotation) if points is None else (rank_of(annotation), str((points.round(2) + 0.0).tolist()))
             labels.setdefault(copies, (annotation, points))
         for label in labels.values():
-            winner = next((other[0] for other in kept if _are_one_face(label, other, twice)), None)
+            winner = next((other[0] for other in kept if _are_one_face(label, other)), None)
             if not winner:
                 kept.append(label)
             elif rank_of(label[0]) > rank_of(winner) == 0:
                 replaced[label[0].format, winner.format] += 1
         merged += [annotation for annotation, _ in kept]
+        twice += [pair for pair in itertools.combinations(kept, 2) if _are_twice_in_a_list(*pair)]
     for (loser, winner), count in replaced.items():
         print(f"{count:,} faces of {loser} are corrected in {winner}, and taken from there")
     if twice:
-        print(f"{len(twice):,} faces seem to be twice in one list: {twice[0]}")
+        first, second = (source_of(annotation) for annotation, _ in twice[0])
+        print(f"{len(twice):,} faces seem to be twice in one list: {first} and {second}, in {twice[0][0][0].photo}")
     return merged
 
 
-def _are_one_face(label, other, twice):
+def _are_twice_in_a_list(label, other):
+    """Whether two labels of a photo that are in one list overlap by so much that they may be of one face."""
+    (annotation, points), (other, others) = label, other
+    is_one_list = annotation.points.path == other.points.path and points is not None and others is not None
+    return is_one_list and overlap(bounds(points), bounds(others)) > LABELLED_TWICE
+
+
+def _are_one_face(label, other):
     """Whether two labels of a photo, (Annotation, see _points_of) each, the second ranking no lower, are of one face.
 
-    Two faces of one list that hardly differ are two; a list, `twice`, gets a line about them.
     Raises UserError: they are of equal rank, in two files.
     """
     (annotation, points), (other, others) = label, other
     is_equal = rank_of(annotation) == rank_of(other)
     if rank_of(annotation) > 1 and not is_equal:
         return others is not None  # a photo with a 3DMM fit shows one face
-    if points is None or others is None:
-        return False
-    shared = overlap(bounds(points), bounds(others))
-    if is_equal and annotation.points.path == other.points.path:  # two faces may be close to each other in one list
-        if shared > LABELLED_TWICE:
-            twice.append(f"{source_of(other)} and {source_of(annotation)}, in {annotation.photo}")
-        return False
-    if shared <= (ONE_FACE if is_equal else OVERLAP):  # a correction may be large
+    if points is None or others is None or is_equal and annotation.points.path == other.points.path:
+        return False  # or two faces close to each other in one list
+    if overlap(bounds(points), bounds(others)) <= (ONE_FACE if is_equal else OVERLAP):  # a correction may be large
         return False
     rounded = any(np.array_equal(each, np.round(each), equal_nan=True) for each in (points, others))
     if is_equal and not (rounded and np.allclose(points, others, 0, ROUNDED, equal_nan=True)):
@@ -353,8 +356,7 @@ def find_crop(points):
     missing = np.isnan(points).any(1)
     there = points[~missing]
     if missing.any() and np.ptp(there, axis=0).all():
-        head = np.column_stack([MEAN_HEAD, np.ones(len(MEAN_HEAD))])
-        fitted = head[missing] @ np.linalg.lstsq(head[~missing], there, rcond=None)[0]
+        fitted = fit_mean_head(points)[1][missing]
         beyond = np.maximum(there.min(0) - fitted, fitted - there.max(0)) / np.ptp(there, axis=0)
         if (beyond > MAX_BEYOND).any():
             lost = np.flatnonzero(missing)[(beyond > MAX_BEYOND).any(1)].tolist()

@@ -116,38 +116,41 @@ class Folder:
         - if some names of the list are right, it must have the whole name.
         The last two hold for names that do not lead out of the list's folder.
         """
-        paths = {name: name.replace("\\", "/").replace("\0", "") for _, name in names}
+        paths = {name: _slashed(name) for _, name in names}
         inside = {name: [part for part in path.split("/") if part.strip(".")] for name, path in paths.items()}
         inside = {name: "/".join(parts or ["nameless"]) for name, parts in inside.items()}
         ends = Counter(end for path in {*inside.values()} for end in _ends(path))
         leads_out = {name for name, path in paths.items() if re.match(r"/|\w:/|\.\./", path)}
         counts, listed = Counter(source for source, _ in names), Counter(inside[name] for _, name in names)
         lists = {source: source if counts[source] > 1 else source.parent for source in counts}  # labelme's are one
-        photos, found, shortened = {}, {}, []
+        exact = {(source, name): photo for source, name in names if (photo := self.find_named(source, name))}
+        depths = Counter({lists[source]: len(source.parents) for source, name in exact if name not in leads_out})
+        right, found, shortened = {*depths}, {}, []
 
-        for source, name in names:
-            photo = Path(os.path.normpath(source.parent / paths[name]))
-            if photo.is_relative_to(self.path) and os.path.isfile(photo) and photo not in self.written:
-                photos[source, name] = photo
-        depths = Counter({lists[source]: len(source.parents) for source, name in photos if name not in leads_out})
-        right = {*depths}
-
-        for source, name in names - photos.keys():
+        for source, name in names - exact.keys():
             is_strict = lists[source] in right and name not in leads_out
             own = [end for end in _ends(inside[name]) if ends[end] == 1 and not (is_strict and end != inside[name])]
             if hit := self._search(source, own, listed):
                 found[source, name] = hit
-                depths[lists[source]] = max(depths[lists[source]], hit[2] * (name not in leads_out))
+                if name not in leads_out:
+                    depths[lists[source]] = max(depths[lists[source]], hit[2])
 
-        for source, name in sorted(names - photos.keys()):
-            end, photo, depth = found.get((source, name), (None, None, 0))
-            is_near = depth >= depths[lists[source]] or name in leads_out
-            photos[source, name] = photo if photo and is_near else source.parent / inside[name]
-            if photo and is_near and end != inside[name]:
-                shortened.append(f"{name} of {source} is {photo}")
+        photos = {(source, name): source.parent / inside[name] for source, name in names} | exact
+        for (source, name), (end, photo, depth) in sorted(found.items()):
+            if depth >= depths[lists[source]] or name in leads_out:
+                photos[source, name] = photo
+                if end != inside[name]:
+                    shortened.append(f"{name} of {source} is {photo}")
         if shortened:
             print(f"{len(shortened):,} photos are found by the end of their names: {shortened[0]}")
         return photos
+
+    def find_named(self, source, name):
+        """The Path of the picture to which a name leads from its list, None if there is none inside the folder."""
+        photo = Path(os.path.normpath(source.parent / _slashed(name)))
+        return (
+            photo if photo.is_relative_to(self.path) and photo not in self.written and os.path.isfile(photo) else None
+        )
 
     def _search(self, source, ends, listed):
         """The first of some ends that a picture has, the only one that is so near to a list: (end, picture, the number
@@ -161,6 +164,10 @@ class Folder:
 
 def _report(error):
     print(f"cannot read {error.filename}: {error.strerror}; left out", file=sys.stderr)
+
+
+def _slashed(name):
+    return name.replace("\\", "/").replace("\0", "")
 
 
 def _ends(path):
@@ -469,11 +476,10 @@ def _beside(folder, path, name):
     Raises UserError: it may be either. Files that were renamed together still hold the old names; a picture of the same
     stem may be a mask.
     """
-    said = Path(os.path.normpath(path.parent / name.replace("\\", "/").replace("\0", "")))
-    is_there, is_same = said.is_file() and said.is_relative_to(folder.path), said.stem == path.stem
-    if is_there and is_same or not (beside := folder.photo_beside(path)).exists():
+    there, said = folder.find_named(path, name), Path(_slashed(name))
+    if there and said.stem == path.stem or not (beside := folder.photo_beside(path)).exists():
         return name
-    if is_there or is_same and (folder.path, said.name) in folder.by_end:
+    if there or said.stem == path.stem and (folder.path, said.name) in folder.by_end:
         raise UserError(f"{path}: its imagePath is {name}, but {beside.name} lies beside it: correct the imagePath")
     return beside.name
 

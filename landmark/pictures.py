@@ -1,6 +1,7 @@
 """Reading picture files: whole ones only, in the pixels as stored or upright."""
 
 import io
+import mimetypes
 import re
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def read_picture(path, stored=False):
     if picture is None:
         raise UserError("not a picture that OpenCV can read")
     return picture, data
+
+
+def is_text(path):
+    """Whether a file (str or Path) is text by its name, and so is no picture that someone might miss."""
+    return (mimetypes.guess_type(path)[0] or "").startswith("text/")
 
 
 def decode_picture(data, stored=True):

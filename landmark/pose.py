@@ -37,21 +37,29 @@ MAX_ERROR, MIN_FACING = 0.15, -0.2  # see is_face
 CAMERA = 10  # how far away the camera is, in sizes of what the points span
 
 
+def fit_mean_head(points):
+    """Fits the mean head to points, float [68, 2], some NaN, by least squares (affine camera).
+
+    Returns: (its three axes in the picture, float64 [3, 2], per centimetre; where its 68 points are, float64 [68, 2]).
+    """
+    there, head = np.isfinite(points).all(1), np.column_stack([MEAN_HEAD, np.ones(LANDMARKS)])
+    camera = np.linalg.lstsq(head[there], points[there], rcond=None)[0]
+    return camera[:3], head @ camera
+
+
 def is_face(points):
     """Whether points lie as those of a face do: near the places of the mean head, in some pose, seen from its front.
 
-    The head is fitted by least squares (affine camera). Labelled faces are up to 0.13 of their box away from it (root
-    mean square of 8,000 faces, turned and shouting ones too); points in another order 0.16 and more. Seen mirrored
-    are those whose y points up, whose x and y are swapped, or whose photo was flipped without renaming them.
+    Labelled faces are up to 0.13 of their box away from it (root mean square; 8,000 faces, turned and shouting ones
+    too), points in another order 0.16 and more. Points are mirrored, as if seen from behind, if y points up, x and y
+    are swapped, or the photo was flipped without renumbering them.
 
     points: float [68, 2], of one unit, some may be NaN.
     """
-    there = np.isfinite(points).all(1)
-    points, head = points[there], np.column_stack([MEAN_HEAD, np.ones(LANDMARKS)])[there]
-    camera = np.linalg.lstsq(head, points, rcond=None)[0]
-    error = math.sqrt(np.square(head @ camera - points).sum(1).mean())
-    facing = np.linalg.det(camera[:2]) / np.square(camera[:3]).sum()  # 1/2 from the front, 0 in profile
-    return error < MAX_ERROR * math.sqrt(np.ptp(points, axis=0).prod()) and facing > MIN_FACING
+    axes, fitted = fit_mean_head(points)
+    error = math.sqrt(np.nanmean(np.square(fitted - points).sum(1)))
+    facing = np.linalg.det(axes[:2]) / np.square(axes).sum()  # 1/2 from the front, 0 in profile
+    return error < MAX_ERROR * math.sqrt(np.prod(np.nanmax(points, 0) - np.nanmin(points, 0))) and facing > MIN_FACING
 
 
 def read_pose(path):
