@@ -148,13 +148,12 @@ class Folder:
     def find_named(self, source, name):
         """The Path of the picture to which a name leads from its list, None if there is none inside the folder."""
         photo = Path(os.path.normpath(source.parent / _slashed(name)))
-        return (
-            photo if photo.is_relative_to(self.path) and photo not in self.written and os.path.isfile(photo) else None
-        )
+        is_there = photo.is_relative_to(self.path) and photo not in self.written and os.path.isfile(photo)
+        return photo if is_there else None
 
     def _search(self, source, ends, listed):
-        """The first of some ends that a picture has, the only one that is so near to a list: (end, picture, the number
-        of folders above both), or None; listed: dict of a name to the number of lists that have it."""
+        """The first of the ends that leads to a single picture nearest to a list: (end, picture, the number of folders
+        above both), or None; listed: dict of a name to the number of lists that have it."""
         for end in ends:
             up = next((up for up in source.parents if (up, end) in self.by_end), self.path)
             found, all_of_them = self.by_end.get((up, end), []), self.by_end.get((self.path, end), [])

@@ -113,13 +113,13 @@ def test_opencv_5(clone, run, request):
         pip = run("-m", "pip", "install", "--quiet", "--retries", 0, "--timeout", 15, "--target", opencv, *package)
         if pip.returncode:
             pytest.skip(f"no OpenCV 5: {pip.stderr.strip()}")
+    printed = []
     for program in "opencv_dnn.py", "load_model.py":
         done = run("-I", "-c", f"{OPENCV_5}; runpy.run_path(sys.argv[2])", opencv, f"examples/{program}", cwd=clone)
         assert done.returncode == 0, done.stderr
-        if program == "opencv_dnn.py":
-            assert_points_of_the_crop(done.stdout, 1e-3)
-        else:
-            assert done.stdout.startswith("face 0, score 0.99, ") and "face 1" not in done.stdout
+        printed.append(done.stdout)
+    assert_points_of_the_crop(printed[0], 1e-3)
+    assert printed[1].startswith("face 0, score 0.99, ") and "face 1" not in printed[1]
 
 
 def test_cpp_example(clone, tmp_path):

@@ -48,17 +48,8 @@ def site(tmp_path_factory, request):
             if not shutil.which("npm"):
                 pytest.skip("no npm: apt-get install npm")
             shutil.copy(WEB / "package.json", package)
-            npm = [
-                "npm",
-                "install",
-                "--no-audit",
-                "--no-fund",
-                "--fetch-retries=0",
-                "--fetch-timeout=60000",
-                "--prefix",
-                package,
-            ]
-            done = subprocess.run(npm, capture_output=True, text=True)
+            npm = "npm install --no-audit --no-fund --fetch-retries=0 --fetch-timeout=60000 --prefix".split()
+            done = subprocess.run([*npm, package], capture_output=True, text=True)
             if done.returncode:
                 pytest.skip(f"no onnxruntime-web: {done.stderr.strip()}")
     root = tmp_path_factory.mktemp("repository")
